@@ -1,0 +1,16 @@
+# Debian 12's packages only; deploy/install-deps.sh installs them.
+find_package(Threads REQUIRED)
+find_package(PkgConfig REQUIRED)
+find_package(absl CONFIG REQUIRED)
+find_package(spdlog CONFIG REQUIRED)
+find_package(ZLIB REQUIRED)
+pkg_check_modules(FUSE3 REQUIRED IMPORTED_TARGET fuse3>=3.14)
+pkg_check_modules(DEFLATE REQUIRED IMPORTED_TARGET libdeflate)
+find_package(Protobuf REQUIRED)  # module mode: Debian ships no usable config file
+if(PBKFS_SERVICE)
+  find_package(gRPC CONFIG REQUIRED)
+  find_package(prometheus-cpp CONFIG REQUIRED)
+endif()
+if(PBKFS_TESTS)
+  find_package(GTest REQUIRED)
+endif()
