@@ -1,0 +1,257 @@
+#include "fs/diff/diff_store.h"
+
+#include <fcntl.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <optional>
+#include <utility>
+
+#include "absl/container/flat_hash_set.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "fs/base/status.h"
+#include "fs/diff/checkpoint.h"
+#include "fs/diff/page_cache_evidence.h"
+#include "spdlog/spdlog.h"
+
+namespace pbkfs {
+namespace {
+
+constexpr char kLockName[] = "lock";
+constexpr char kDataName[] = "data";
+constexpr char kTrashName[] = "trash";
+
+absl::Status InUse(const std::string& path) {
+  return ReasonError(absl::StatusCode::kFailedPrecondition, reason::kDiffInUse,
+                     absl::StrCat("the diff ", path,
+                                  " is in use by another mount; unmount that one first, or choose "
+                                  "another diff directory"));
+}
+
+absl::Status NotADiff(const std::string& path) {
+  return ReasonError(absl::StatusCode::kFailedPrecondition, reason::kDiffBoundElsewhere,
+                     absl::StrCat(path,
+                                  " is not empty and not a diff (it has no binding.json); "
+                                  "choose an empty or missing directory"));
+}
+
+// Takes the lock of the diff in `directory`.
+absl::StatusOr<std::unique_ptr<IoFile>> TakeLock(IoDir& directory, const std::string& path) {
+  PBKFS_ASSIGN_OR_RETURN(auto lock, directory.OpenFile(kLockName, O_RDWR | O_CREAT, 0600));
+  PBKFS_ASSIGN_OR_RETURN(const bool taken, lock->TryLock());
+  if (!taken) return InUse(path);
+  return lock;
+}
+
+absl::StatusOr<std::unique_ptr<IoDir>> OpenOrMakeDir(IoDir& directory, const char* name) {
+  const absl::Status made = directory.MakeDir(name, 0700);
+  if (!made.ok() && ErrnoOf(made) != EEXIST) return made;
+  if (made.ok()) PBKFS_RETURN_IF_ERROR(directory.Sync());
+  return directory.OpenDir(name);
+}
+
+absl::StatusOr<bool> IsEmptyDiff(IoDir& directory) {
+  PBKFS_ASSIGN_OR_RETURN(const auto names, directory.List());
+  for (const std::string& name : names) {
+    // What an interrupted creation leaves.
+    if (name != kLockName && name != "binding.json.tmp") return false;
+  }
+  return true;
+}
+
+absl::Status RemoveAllIn(IoDir& directory) {
+  PBKFS_ASSIGN_OR_RETURN(const auto names, directory.List());
+  for (const std::string& name : names) PBKFS_RETURN_IF_ERROR(directory.Remove(name));
+  return absl::OkStatus();
+}
+
+// Makes the directory at `path` where it is missing, durably in its parent.
+absl::Status MakeDiffDirectory(Io& io, const std::string& path) {
+  const absl::Status made = io.MakeDir(path, 0700);
+  if (!made.ok()) return ErrnoOf(made) == EEXIST ? absl::OkStatus() : made;
+  const std::string parent = path.substr(0, path.rfind('/'));
+  PBKFS_ASSIGN_OR_RETURN(const auto directory, io.OpenDir(parent.empty() ? "/" : parent));
+  return directory->Sync();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<DiffStore>> DiffStore::Open(Io& io, const std::string& path,
+                                                           const DiffIdentity& identity) {
+  PBKFS_RETURN_IF_ERROR(MakeDiffDirectory(io, path));
+  auto store = std::unique_ptr<DiffStore>(new DiffStore(io, path));
+  PBKFS_ASSIGN_OR_RETURN(store->directory_, io.OpenDir(path));
+  PBKFS_ASSIGN_OR_RETURN(std::optional<v1::DiffBinding> binding, ReadBinding(*store->directory_));
+  if (!binding.has_value()) {
+    // Nothing is put into a directory that is somebody else's.
+    PBKFS_ASSIGN_OR_RETURN(const bool empty, IsEmptyDiff(*store->directory_));
+    if (!empty) return NotADiff(path);
+  }
+  PBKFS_ASSIGN_OR_RETURN(store->lock_, TakeLock(*store->directory_, path));
+  // Read again: only the holder of the lock sees a binding that nobody is writing.
+  PBKFS_ASSIGN_OR_RETURN(binding, ReadBinding(*store->directory_));
+  if (!binding.has_value()) {
+    binding = MakeBinding(identity);
+    PBKFS_RETURN_IF_ERROR(WriteBinding(*store->directory_, *binding));
+  }
+  PBKFS_RETURN_IF_ERROR(CheckBinding(*binding, identity, path));
+  store->binding_ = *std::move(binding);
+  PBKFS_RETURN_IF_ERROR(store->OpenDirectories());
+  return store;
+}
+
+absl::Status DiffStore::OpenDirectories() {
+  PBKFS_ASSIGN_OR_RETURN(data_, OpenOrMakeDir(*directory_, kDataName));
+  PBKFS_ASSIGN_OR_RETURN(trash_, OpenOrMakeDir(*directory_, kTrashName));
+  return absl::OkStatus();
+}
+
+absl::Status DiffStore::Check(Io& io, const std::string& path, const DiffIdentity& identity) {
+  auto directory = io.OpenDir(path);
+  if (!directory.ok() && ErrnoOf(directory.status()) == ENOENT) return absl::OkStatus();
+  if (!directory.ok()) return directory.status();
+  PBKFS_ASSIGN_OR_RETURN(const auto binding, ReadBinding(**directory));
+  if (!binding.has_value()) {
+    PBKFS_ASSIGN_OR_RETURN(const bool empty, IsEmptyDiff(**directory));
+    return empty ? absl::OkStatus() : NotADiff(path);
+  }
+  PBKFS_RETURN_IF_ERROR(CheckBinding(*binding, identity, path));
+  auto lock = (*directory)->OpenFile(kLockName, O_RDWR, 0);
+  if (!lock.ok()) return ErrnoOf(lock.status()) == ENOENT ? absl::OkStatus() : lock.status();
+  PBKFS_ASSIGN_OR_RETURN(const bool taken, (*lock)->TryLock());
+  return taken ? absl::OkStatus() : InUse(path);
+}
+
+absl::Status DiffStore::Delete(Io& io, const std::string& path) {
+  PBKFS_ASSIGN_OR_RETURN(const auto directory, io.OpenDir(path));
+  PBKFS_ASSIGN_OR_RETURN(const auto binding, ReadBinding(*directory));
+  if (!binding.has_value()) return NotADiff(path);
+  PBKFS_ASSIGN_OR_RETURN(const auto lock, TakeLock(*directory, path));
+  for (const char* name : {kDataName, kTrashName}) {
+    auto subdirectory = directory->OpenDir(name);
+    if (!subdirectory.ok() && ErrnoOf(subdirectory.status()) == ENOENT) continue;
+    if (!subdirectory.ok()) return subdirectory.status();
+    PBKFS_RETURN_IF_ERROR(RemoveAllIn(**subdirectory));
+    PBKFS_RETURN_IF_ERROR(directory->Remove(name));
+  }
+  PBKFS_ASSIGN_OR_RETURN(const auto names, directory->List());
+  // The binding goes last but for the lock, so that an interrupted deletion can be done again.
+  for (const std::string& name : names) {
+    if (name != kLockName && name != "binding.json") {
+      PBKFS_RETURN_IF_ERROR(directory->Remove(name));
+    }
+  }
+  PBKFS_RETURN_IF_ERROR(directory->Remove("binding.json"));
+  PBKFS_RETURN_IF_ERROR(directory->Remove(kLockName));
+  const size_t slash = path.rfind('/');
+  PBKFS_ASSIGN_OR_RETURN(const auto parent, io.OpenDir(slash == 0 ? "/" : path.substr(0, slash)));
+  return parent->Remove(path.substr(slash + 1));
+}
+
+absl::StatusOr<DiffState> DiffStore::Recover(const LowerTree& lower, uint64_t session_nonce) {
+  directory_->Remove(kNewLogName).IgnoreError();  // A checkpoint that was not finished.
+  auto file = directory_->OpenFile(kLogName, O_RDWR, 0);
+  Recovered recovered;
+  bool rewrite = true;
+  if (file.ok()) {
+    const RecoverySource source{io_, *directory_, *data_, lower, owner_uid(), owner_gid()};
+    PBKFS_ASSIGN_OR_RETURN(recovered, RecoverLog(source, **file));
+    shutdown_kind_ = recovered.shutdown;
+    rewrite = recovered.needs_checkpoint || !recovered.orphans.empty() ||
+              recovered.position.end > kCheckpointLogBytes;
+  } else if (ErrnoOf(file.status()) != ENOENT) {
+    return file.status();
+  } else if (binding_.prepared()) {
+    return ReasonError(absl::StatusCode::kDataLoss, reason::kDiffCorrupt,
+                       absl::StrCat("the log of the diff ", path_, " is missing"));
+  }
+  for (const uint64_t orphan : recovered.orphans) {
+    recovered.state.names.Forget(orphan);
+    recovered.state.inodes.erase(orphan);
+  }
+  LogPosition position = recovered.position;
+  if (rewrite) {
+    PBKFS_ASSIGN_OR_RETURN(
+        NewLog log, ReplaceLogByCheckpoint(*directory_, recovered.state, recovered.generation + 1));
+    file = std::move(log.file);
+    position = log.position;
+  }
+  // Only now: the log that knows them is gone for good.
+  PBKFS_RETURN_IF_ERROR(TrashUnknownData(&recovered.state));
+  log_ = std::make_unique<MetaLog>(*std::move(file), position);
+  evidence_ = LeaveEvidence(io_, *directory_);
+  OpenRecord open;
+  open.next_seed = RandomNonce();
+  open.session_nonce = session_nonce;
+  open.evidence = evidence_;
+  open.time = absl::ToUnixNanos(absl::Now());
+  PBKFS_RETURN_IF_ERROR(log_->OpenEpoch(open));
+  RemoveEvidence(io_, recovered.evidence);
+  return std::move(recovered.state);
+}
+
+absl::Status DiffStore::TrashUnknownData(DiffState* state) {
+  PBKFS_ASSIGN_OR_RETURN(const auto names, data_->List());
+  absl::flat_hash_set<std::string> known;
+  for (const auto& [ino, inode] : state->inodes) {
+    if (inode->layout.has_data) known.insert(DataFileName(ino));
+  }
+  for (const std::string& name : names) {
+    if (known.contains(name)) continue;
+    // Its number may have been given away before a crash and must never be used again.
+    uint64_t ino = 0;
+    if (absl::SimpleHexAtoi(name, &ino)) state->next_ino = std::max(state->next_ino, ino + 1);
+    spdlog::info("diff {}: data file {} is not known to the log, moved to trash", path_, name);
+    PBKFS_RETURN_IF_ERROR(data_->Rename(name, *trash_, name));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status DiffStore::MarkPrepared(const std::vector<std::string>& guards) {
+  v1::DiffBinding binding = binding_;
+  binding.clear_guards();
+  for (const std::string& guard : guards) binding.add_guards(guard);
+  binding.set_prepared(true);
+  PBKFS_RETURN_IF_ERROR(WriteBinding(*directory_, binding));
+  binding_ = std::move(binding);
+  return absl::OkStatus();
+}
+
+std::vector<std::string> DiffStore::guards() const {
+  return {binding_.guards().begin(), binding_.guards().end()};
+}
+
+absl::StatusOr<std::unique_ptr<IoFile>> DiffStore::CreateData(uint64_t ino) {
+  return data_->OpenFile(DataFileName(ino), O_RDWR | O_CREAT | O_EXCL, 0600);
+}
+
+absl::StatusOr<std::unique_ptr<IoFile>> DiffStore::OpenData(uint64_t ino) {
+  return data_->OpenFile(DataFileName(ino), O_RDWR, 0);
+}
+
+absl::Status DiffStore::RemoveData(uint64_t ino) { return data_->Remove(DataFileName(ino)); }
+
+absl::StatusOr<int64_t> DiffStore::AllocatedBytes() {
+  int64_t bytes = log_->bytes();
+  PBKFS_ASSIGN_OR_RETURN(const auto names, data_->List());
+  for (const std::string& name : names) {
+    const auto file = data_->OpenFile(name, O_RDONLY, 0);
+    if (!file.ok()) continue;  // Removed in between.
+    PBKFS_ASSIGN_OR_RETURN(const struct stat attributes, (*file)->Stat());
+    bytes += attributes.st_blocks * int64_t{512};
+  }
+  return bytes;
+}
+
+absl::Status DiffStore::MarkClean() {
+  PBKFS_RETURN_IF_ERROR(RemoveAllIn(*trash_));
+  CleanUnmountRecord clean;
+  clean.time = absl::ToUnixNanos(absl::Now());
+  PBKFS_ASSIGN_OR_RETURN(const uint64_t sequence, log_->Append(clean));
+  PBKFS_RETURN_IF_ERROR(log_->Sync(sequence));
+  RemoveEvidence(io_, evidence_);
+  return absl::OkStatus();
+}
+
+}  // namespace pbkfs

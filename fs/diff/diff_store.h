@@ -1,0 +1,93 @@
+// A diff directory: who it belongs to, its lock, its log and its data files.
+//
+//   binding.json   what the diff belongs to; lock   held while the diff is mounted
+//   log            the MetaLog; log.new            a checkpoint that is being made
+//   data/<ino>     written bytes of one inode, in hex; trash/   data files that the log does not
+//   know
+//
+// A store is owned by one Overlay. Its methods may be called from any thread once Recover has
+// returned.
+#ifndef PBKFS_FS_DIFF_DIFF_STORE_H_
+#define PBKFS_FS_DIFF_DIFF_STORE_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "fs/base/io.h"
+#include "fs/base/lower_tree.h"
+#include "fs/diff/binding.h"
+#include "fs/diff/meta_log.h"
+#include "fs/diff/recovery.h"
+
+namespace pbkfs {
+
+class DiffStore {
+ public:
+  // Opens the diff at the absolute `path`, and makes it (mode 0700, its last component too) where
+  // there is nothing or an empty directory.
+  //   FAILED_PRECONDITION DIFF_BOUND_ELSEWHERE  it belongs to another image, or the directory holds
+  //   something else FAILED_PRECONDITION DIFF_IN_USE           somebody holds its lock DATA_LOSS
+  //   DIFF_CORRUPT, UNIMPLEMENTED UNSUPPORTED_FORMAT
+  static absl::StatusOr<std::unique_ptr<DiffStore>> Open(Io& io, const std::string& path,
+                                                         const DiffIdentity& identity);
+  // The checks of Open, changing nothing.
+  static absl::Status Check(Io& io, const std::string& path, const DiffIdentity& identity);
+  // Deletes the diff at `path`. Refuses one that is in use (DIFF_IN_USE) and a directory that is
+  // not a diff.
+  static absl::Status Delete(Io& io, const std::string& path);
+
+  // Brings the diff into a state that can be served: replays the log, throws away what is not
+  // believed, begins a new epoch. Called once.
+  absl::StatusOr<DiffState> Recover(const LowerTree& lower, uint64_t session_nonce);
+  // What Recover found.
+  ShutdownKind shutdown_kind() const { return shutdown_kind_; }
+
+  // Whether the settings that make a clone harmless were written. Written by MarkPrepared, once in
+  // the diff's life.
+  bool prepared() const { return binding_.prepared(); }
+  absl::Status MarkPrepared(const std::vector<std::string>& guards);
+  std::vector<std::string> guards() const;
+  uint32_t owner_uid() const { return binding_.owner_uid(); }
+  uint32_t owner_gid() const { return binding_.owner_gid(); }
+
+  MetaLog& log() { return *log_; }
+  const std::string& path() const { return path_; }
+
+  // Makes the empty data file of an inode; it must not exist.
+  absl::StatusOr<std::unique_ptr<IoFile>> CreateData(uint64_t ino);
+  absl::StatusOr<std::unique_ptr<IoFile>> OpenData(uint64_t ino);
+  absl::Status RemoveData(uint64_t ino);
+  // Makes the entries of data/ durable.
+  absl::Status SyncDataDirectory() { return data_->Sync(); }
+  absl::StatusOr<struct statvfs> FileSystem() { return directory_->FileSystem(); }
+  // Bytes that the data files and the log occupy on the disk. Walks data/.
+  absl::StatusOr<int64_t> AllocatedBytes();
+
+  // After everything was synced: the clean-unmount marker. Nothing may be appended after it.
+  absl::Status MarkClean();
+
+ private:
+  DiffStore(Io& io, std::string path) : io_(io), path_(std::move(path)) {}
+
+  absl::Status OpenDirectories();
+  absl::Status TrashUnknownData(DiffState* state);
+
+  Io& io_;
+  const std::string path_;
+  std::unique_ptr<IoDir> directory_;
+  std::unique_ptr<IoDir> data_;
+  std::unique_ptr<IoDir> trash_;
+  std::unique_ptr<IoFile> lock_;
+  v1::DiffBinding binding_;
+  std::unique_ptr<MetaLog> log_;
+  PageCacheEvidence evidence_;
+  ShutdownKind shutdown_kind_ = ShutdownKind::kClean;
+};
+
+}  // namespace pbkfs
+
+#endif  // PBKFS_FS_DIFF_DIFF_STORE_H_

@@ -1,0 +1,77 @@
+#include "fs/diff/page_cache_evidence.h"
+
+#include <fcntl.h>
+#include <sys/random.h>
+
+#include <memory>
+#include <string>
+
+#include "absl/strings/str_format.h"
+
+namespace pbkfs {
+namespace {
+
+// The first of these that is on tmpfs is used; a minimal container may have only the second.
+constexpr const char* kEvidenceParents[] = {"/run", "/dev/shm"};
+
+std::unique_ptr<IoDir> OpenEvidenceDirectory(Io& io) {
+  for (const char* parent : kEvidenceParents) {
+    const std::string path = std::string(parent) + "/pbkfs";
+    io.MakeDir(path, 0700).IgnoreError();
+    auto directory = io.OpenDir(path);
+    if (!directory.ok()) continue;
+    const auto identity = (*directory)->Identity();
+    if (identity.ok() && identity->in_memory) return std::move(directory).value();
+  }
+  return nullptr;
+}
+
+std::string NameOf(uint64_t nonce) { return absl::StrFormat("diff-%016x", nonce); }
+
+}  // namespace
+
+uint64_t RandomNonce() {
+  uint64_t nonce = 0;
+  while (nonce == 0) {
+    if (getrandom(&nonce, sizeof(nonce), 0) != sizeof(nonce)) nonce = 0;
+  }
+  return nonce;
+}
+
+PageCacheEvidence LeaveEvidence(Io& io, IoDir& directory) {
+  PageCacheEvidence evidence;
+  const auto identity = directory.Identity();
+  const auto place = OpenEvidenceDirectory(io);
+  if (!identity.ok() || identity->mount_id == 0 || place == nullptr) return evidence;
+  const uint64_t nonce = RandomNonce();
+  const auto file = place->OpenFile(NameOf(nonce), O_CREAT | O_EXCL | O_WRONLY, 0600);
+  if (!file.ok()) return evidence;
+  evidence.nonce = nonce;
+  evidence.mount_id = identity->mount_id;
+  evidence.device = identity->device;
+  evidence.inode = identity->inode;
+  return evidence;
+}
+
+bool EvidenceHolds(Io& io, IoDir& directory, const PageCacheEvidence& evidence) {
+  if (evidence.nonce == 0) return false;
+  const auto identity = directory.Identity();
+  if (!identity.ok() || identity->mount_id != evidence.mount_id ||
+      identity->device != evidence.device || identity->inode != evidence.inode) {
+    return false;
+  }
+  const auto place = OpenEvidenceDirectory(io);
+  if (place == nullptr) return false;
+  if (!place->OpenFile(NameOf(evidence.nonce), O_RDONLY, 0).ok()) return false;
+  // A write that failed in the background since then is reported here and never again.
+  return directory.SyncFileSystem().ok();
+}
+
+void RemoveEvidence(Io& io, const PageCacheEvidence& evidence) {
+  if (evidence.nonce == 0) return;
+  if (const auto place = OpenEvidenceDirectory(io)) {
+    place->Remove(NameOf(evidence.nonce)).IgnoreError();
+  }
+}
+
+}  // namespace pbkfs

@@ -1,0 +1,28 @@
+// Evidence that the page cache still holds what an earlier process wrote into a diff: a file with a
+// random name on a tmpfs of this machine, made when the diff was opened, together with the identity
+// of the diff's directory. A reboot, a new mount of the diff's file system, a copied diff or a
+// container with another /run leaves no such evidence, and recovery then assumes that everything
+// that was not synced is lost.
+#ifndef PBKFS_FS_DIFF_PAGE_CACHE_EVIDENCE_H_
+#define PBKFS_FS_DIFF_PAGE_CACHE_EVIDENCE_H_
+
+#include "fs/base/io.h"
+#include "fs/diff/records.h"
+
+namespace pbkfs {
+
+// Leaves evidence for `directory`, the diff's. A nonce of 0 where there is no tmpfs to leave it on.
+PageCacheEvidence LeaveEvidence(Io& io, IoDir& directory);
+
+// Whether the evidence of an earlier open still holds.
+bool EvidenceHolds(Io& io, IoDir& directory, const PageCacheEvidence& evidence);
+
+// Removes the file of the evidence, after a clean unmount or when newer evidence was left.
+void RemoveEvidence(Io& io, const PageCacheEvidence& evidence);
+
+// A random number that is not 0, from the kernel.
+uint64_t RandomNonce();
+
+}  // namespace pbkfs
+
+#endif  // PBKFS_FS_DIFF_PAGE_CACHE_EVIDENCE_H_

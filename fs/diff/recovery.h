@@ -1,0 +1,70 @@
+// Reads a diff's log back into a state, after a clean unmount, after the death of a process (page
+// cache intact) or after the loss of the page cache. FORMAT.md, "Recovery", says what each case may
+// and may not lose.
+#ifndef PBKFS_FS_DIFF_RECOVERY_H_
+#define PBKFS_FS_DIFF_RECOVERY_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/statusor.h"
+#include "fs/base/io.h"
+#include "fs/base/lower_tree.h"
+#include "fs/diff/directory_table.h"
+#include "fs/diff/inode_state.h"
+#include "fs/diff/limits.h"
+#include "fs/diff/meta_log.h"
+#include "fs/diff/records.h"
+
+namespace pbkfs {
+
+// Everything that a diff says, in memory.
+struct DiffState {
+  absl::flat_hash_map<uint64_t, std::unique_ptr<InodeState>>
+      inodes;  // Only those that the diff changed.
+  DirectoryTable names;
+  uint64_t next_ino = kFirstNewIno;
+  uint64_t next_sequence = 1;
+};
+
+enum class ShutdownKind {
+  kClean,        // The log ends with CleanUnmount.
+  kProcessDied,  // Page cache intact: nothing that was replied to is lost.
+  kCacheLost,    // Only what was synced counts.
+};
+
+struct Recovered {
+  DiffState state;
+  LogPosition position;  // Where the log ends, cut already.
+  ShutdownKind shutdown = ShutdownKind::kClean;
+  uint64_t generation = 0;
+  PageCacheEvidence evidence;     // Of the last open.
+  std::vector<uint64_t> orphans;  // Inodes without a name.
+  bool needs_checkpoint = false;  // The log no longer tells the state.
+};
+
+// Everything that recovery needs of a diff directory.
+struct RecoverySource {
+  Io& io;
+  IoDir& directory;  // The diff.
+  IoDir& data;       // Its data/.
+  const LowerTree& lower;
+  uint32_t owner_uid;
+  uint32_t owner_gid;
+};
+
+// Reads the log `log` of the diff and applies it. Finishes in the data files what the log says was
+// begun, cuts them to what may be believed, and makes that durable where the page cache was lost;
+// the caller then writes a checkpoint. DATA_LOSS (DIFF_CORRUPT) where confirmed records are
+// damaged.
+absl::StatusOr<Recovered> RecoverLog(const RecoverySource& source, IoFile& log);
+
+// Name of an inode's file in data/.
+std::string DataFileName(uint64_t ino);
+
+}  // namespace pbkfs
+
+#endif  // PBKFS_FS_DIFF_RECOVERY_H_

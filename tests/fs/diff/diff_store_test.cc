@@ -1,0 +1,135 @@
+#include "fs/diff/diff_store.h"
+
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "fs/base/status.h"
+#include "tests/support/memory_tree.h"
+#include "tests/support/temporary_directory.h"
+
+namespace pbkfs {
+namespace {
+
+DiffIdentity Identity() {
+  DiffIdentity identity;
+  identity.instance = "main";
+  identity.system_identifier = 77;
+  identity.backup_id = "ABC123";
+  identity.start_lsn = "0/28";
+  identity.stop_lsn = "0/100";
+  identity.list_hash = "memory";
+  return identity;
+}
+
+class DiffStoreTest : public testing::Test {
+ protected:
+  std::string path() const { return directory_.path() + "/diff"; }
+  testsupport::TemporaryDirectory directory_;
+  testsupport::MemoryTree lower_{{{"a", {S_IFREG | 0600, "1"}}}};
+};
+
+TEST_F(DiffStoreTest, ADiffIsMadeOnceAndBelongsToItsImage) {
+  {
+    auto store = DiffStore::Open(PosixIo(), path(), Identity());
+    ASSERT_TRUE(store.ok()) << store.status();
+    EXPECT_FALSE((*store)->prepared());
+    ASSERT_TRUE((*store)->Recover(lower_, 1).ok());
+    ASSERT_TRUE((*store)->MarkPrepared({"archive_mode=off"}).ok());
+    ASSERT_TRUE((*store)->MarkClean().ok());
+  }
+  auto store = DiffStore::Open(PosixIo(), path(), Identity());
+  ASSERT_TRUE(store.ok()) << store.status();
+  EXPECT_TRUE((*store)->prepared());
+  EXPECT_EQ((*store)->guards(), std::vector<std::string>{"archive_mode=off"});
+}
+
+TEST_F(DiffStoreTest, AnotherImageIsRefusedWithTheDifference) {
+  ASSERT_TRUE(DiffStore::Open(PosixIo(), path(), Identity()).ok());
+  DiffIdentity other = Identity();
+  other.backup_id = "ZZZ";
+  for (const absl::Status& status : {DiffStore::Open(PosixIo(), path(), other).status(),
+                                     DiffStore::Check(PosixIo(), path(), other)}) {
+    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+    EXPECT_EQ(ReasonOf(status), "DIFF_BOUND_ELSEWHERE");
+    EXPECT_NE(status.message().find("ABC123"), absl::string_view::npos) << status;
+  }
+}
+
+TEST_F(DiffStoreTest, ADiffInUseIsRefused) {
+  auto store = DiffStore::Open(PosixIo(), path(), Identity());
+  ASSERT_TRUE(store.ok());
+  EXPECT_EQ(ReasonOf(DiffStore::Open(PosixIo(), path(), Identity()).status()), "DIFF_IN_USE");
+  EXPECT_EQ(ReasonOf(DiffStore::Check(PosixIo(), path(), Identity())), "DIFF_IN_USE");
+  EXPECT_EQ(ReasonOf(DiffStore::Delete(PosixIo(), path())), "DIFF_IN_USE");
+}
+
+TEST_F(DiffStoreTest, AForeignDirectoryIsNotTouched) {
+  std::filesystem::create_directory(path());
+  std::ofstream(path() + "/precious") << "x";
+  EXPECT_EQ(ReasonOf(DiffStore::Open(PosixIo(), path(), Identity()).status()),
+            "DIFF_BOUND_ELSEWHERE");
+  EXPECT_FALSE(DiffStore::Delete(PosixIo(), path()).ok());
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(path()), {}), 1);
+}
+
+TEST_F(DiffStoreTest, DeleteLeavesNothing) {
+  {
+    auto store = DiffStore::Open(PosixIo(), path(), Identity());
+    ASSERT_TRUE(store.ok());
+    ASSERT_TRUE((*store)->Recover(lower_, 1).ok());
+    ASSERT_TRUE((*store)->CreateData(5).ok());
+  }
+  ASSERT_TRUE(DiffStore::Delete(PosixIo(), path()).ok());
+  EXPECT_FALSE(std::filesystem::exists(path()));
+}
+
+TEST_F(DiffStoreTest, ADamagedBindingIsReported) {
+  ASSERT_TRUE(DiffStore::Open(PosixIo(), path(), Identity()).ok());
+  std::ofstream(path() + "/binding.json") << "{\"formatVersion\":";
+  EXPECT_EQ(ReasonOf(DiffStore::Open(PosixIo(), path(), Identity()).status()), "DIFF_CORRUPT");
+  std::ofstream(path() + "/binding.json") << "{\"formatVersion\":9}";
+  EXPECT_EQ(ReasonOf(DiffStore::Open(PosixIo(), path(), Identity()).status()),
+            "UNSUPPORTED_FORMAT");
+}
+
+TEST_F(DiffStoreTest, ADataFileThatTheLogDoesNotKnowGoesToTrashAndItsNumberIsNotUsedAgain) {
+  {
+    auto store = DiffStore::Open(PosixIo(), path(), Identity());
+    ASSERT_TRUE(store.ok());
+    ASSERT_TRUE((*store)->Recover(lower_, 1).ok());
+  }
+  const uint64_t unknown = kFirstNewIno + 9;
+  std::ofstream(path() + "/data/" + DataFileName(unknown)) << "lost";
+  auto store = DiffStore::Open(PosixIo(), path(), Identity());
+  ASSERT_TRUE(store.ok());
+  const auto state = (*store)->Recover(lower_, 2);
+  ASSERT_TRUE(state.ok()) << state.status();
+  EXPECT_GT(state->next_ino, unknown);
+  EXPECT_TRUE(std::filesystem::exists(path() + "/trash/" + DataFileName(unknown)));
+  ASSERT_TRUE((*store)->MarkClean().ok());
+  EXPECT_TRUE(std::filesystem::is_empty(path() + "/trash"));
+}
+
+TEST_F(DiffStoreTest, DamageInTheConfirmedPartOfTheLogIsReported) {
+  {
+    auto store = DiffStore::Open(PosixIo(), path(), Identity());
+    ASSERT_TRUE(store.ok());
+    ASSERT_TRUE((*store)->Recover(lower_, 1).ok());
+    ASSERT_TRUE((*store)->MarkClean().ok());
+  }
+  std::fstream log(path() + "/log", std::ios::in | std::ios::out);
+  log.seekp(kLogHeaderBytes + 40);
+  log.put('\x7f');
+  log.close();
+  auto store = DiffStore::Open(PosixIo(), path(), Identity());
+  ASSERT_TRUE(store.ok());
+  const auto state = (*store)->Recover(lower_, 2);
+  EXPECT_EQ(state.status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(ReasonOf(state.status()), "DIFF_CORRUPT");
+}
+
+}  // namespace
+}  // namespace pbkfs
