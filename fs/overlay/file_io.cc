@@ -1,0 +1,423 @@
+// Reading, writing and resizing files. Every function here that changes bytes runs under the
+// inode's ticket for them, so that nobody else changes the layout of the same blocks meanwhile; the
+// inode's mutex guards only the facts in memory.
+#include <linux/falloc.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+
+#include "absl/container/inlined_vector.h"
+#include "absl/strings/str_cat.h"
+#include "fs/base/status.h"
+#include "fs/overlay/overlay.h"
+
+namespace pbkfs {
+namespace {
+
+int64_t BlockFloor(int64_t offset) { return offset / kBlockSize * kBlockSize; }
+int64_t BlockCeil(int64_t offset) { return BlockFloor(offset + kBlockSize - 1); }
+ByteRange BlocksOf(int64_t offset, int64_t length) {
+  return {BlockFloor(offset), BlockCeil(offset + length)};
+}
+
+constexpr std::array<uint8_t, kBlockSize> kZeros{};
+
+}  // namespace
+
+// ---- backing files ----
+
+// The data file, or null where the inode has none.
+absl::StatusOr<std::shared_ptr<IoFile>> Overlay::DataFile(Inode& inode) {
+  MutexLock lock(&inode.mutex);
+  if (!inode.state.layout.has_data) return std::shared_ptr<IoFile>();
+  if (inode.data != nullptr) {
+    stats_.Add(IoCounter::kHandleHits);
+    return inode.data;
+  }
+  stats_.Add(IoCounter::kHandleMisses);
+  PBKFS_ASSIGN_OR_RETURN(inode.data, diff_->OpenData(inode.ino));
+  stats_.Add(IoCounter::kHandlesOpened);
+  return inode.data;
+}
+
+// The data file, made where the inode has none. The file exists before its record: a file that the
+// log does not know is harmless, a record without its file would not be.
+absl::StatusOr<std::shared_ptr<IoFile>> Overlay::DataFileForWriting(Inode& inode) {
+  PBKFS_ASSIGN_OR_RETURN(std::shared_ptr<IoFile> data, DataFile(inode));
+  if (data != nullptr) return data;
+  MutexLock lock(&inode.mutex);
+  if (inode.data != nullptr) return inode.data;  // Made by another writer of this inode.
+  PBKFS_ASSIGN_OR_RETURN(data, diff_->CreateData(inode.ino));
+  DataFileRecord record;
+  record.ino = inode.ino;
+  const auto sequence = diff_->log().Append(record);
+  if (!sequence.ok()) {
+    diff_->RemoveData(inode.ino).IgnoreError();
+    return sequence.status();
+  }
+  inode.state.layout.Apply(record, *sequence);
+  inode.changed = true;
+  inode.data = data;
+  stats_.Add(IoCounter::kHandlesOpened);
+  return data;
+}
+
+absl::StatusOr<std::shared_ptr<const LowerFile>> Overlay::LowerOf(Inode& inode) {
+  MutexLock lock(&inode.mutex);
+  if (inode.lower != nullptr) {
+    stats_.Add(IoCounter::kHandleHits);
+    return inode.lower;
+  }
+  stats_.Add(IoCounter::kHandleMisses);
+  PBKFS_ASSIGN_OR_RETURN(inode.lower, lower_->Open(inode.ino));
+  stats_.Add(IoCounter::kHandlesOpened);
+  return inode.lower;
+}
+
+// ---- reading ----
+
+// Reads an extent that lies within one kind of block. Bytes past the image's limit or the data
+// file's end are zeros.
+absl::Status Overlay::ReadExtent(Inode& inode, int64_t offset, absl::Span<uint8_t> out,
+                                 bool from_data, int64_t lower_limit) {
+  size_t filled = 0;
+  if (from_data) {
+    PBKFS_ASSIGN_OR_RETURN(const std::shared_ptr<IoFile> data, DataFile(inode));
+    if (data != nullptr) {
+      PBKFS_ASSIGN_OR_RETURN(filled, data->Read(offset, out));
+      stats_.Add(IoCounter::kReadBytesDiff, filled);
+    }
+  } else if (offset < lower_limit) {
+    filled = static_cast<size_t>(
+        std::min<int64_t>(static_cast<int64_t>(out.size()), lower_limit - offset));
+    PBKFS_ASSIGN_OR_RETURN(const std::shared_ptr<const LowerFile> lower, LowerOf(inode));
+    PBKFS_RETURN_IF_ERROR(lower->ReadAt(offset, out.subspan(0, filled), &stats_));
+    stats_.Add(IoCounter::kReadBytesBackup, filled);
+  }
+  std::fill(out.begin() + static_cast<ptrdiff_t>(filled), out.end(), uint8_t{0});
+  stats_.Add(IoCounter::kReadBytesZero, out.size() - filled);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<size_t> Overlay::TryRead(Inode& inode, int64_t offset, absl::Span<uint8_t> out,
+                                        uint64_t* destroyed) {
+  struct Extent {
+    int64_t end;
+    bool from_data;
+  };
+  absl::InlinedVector<Extent, 8> extents;
+  int64_t end = 0;
+  int64_t lower_limit = 0;
+  {
+    MutexLock lock(&inode.mutex);
+    const FileLayout& layout = inode.state.layout;
+    *destroyed = inode.destroyed;
+    lower_limit = layout.lower_limit;
+    end = std::min(layout.size, offset + static_cast<int64_t>(out.size()));
+    for (int64_t at = offset; at < end;) {
+      const int64_t block = at / kBlockSize;
+      Extent extent{end, true};
+      if (layout.Tracked(block)) {
+        extent.from_data = layout.present.Contains(block);
+        const int64_t last_tracked = (lower_limit - 1) / kBlockSize;
+        const int64_t blocks = layout.present.CountSame(
+            block, std::min((end - 1) / kBlockSize, last_tracked) - block + 1);
+        extent.end = std::min(end, (block + blocks) * kBlockSize);
+      }
+      extents.push_back(extent);
+      at = extent.end;
+    }
+  }
+  int64_t at = offset;
+  for (const Extent& extent : extents) {
+    PBKFS_RETURN_IF_ERROR(ReadExtent(
+        inode, at,
+        out.subspan(static_cast<size_t>(at - offset), static_cast<size_t>(extent.end - at)),
+        extent.from_data, lower_limit));
+    at = extent.end;
+  }
+  return static_cast<size_t>(at - offset);
+}
+
+absl::StatusOr<size_t> Overlay::Read(uint64_t ino, int64_t offset, absl::Span<uint8_t> out) {
+  PBKFS_ASSIGN_OR_RETURN(const InodePtr inode, GetRegular(ino));
+  if (offset < 0) return ErrnoError(EINVAL, "read at a negative offset");
+  Ticket ticket = pending_.Draw(inode->pending, PendingRole::kReader,
+                                BlocksOf(offset, static_cast<int64_t>(out.size())));
+  ticket.Wait();
+  while (true) {
+    uint64_t destroyed = 0;
+    absl::StatusOr<size_t> count = TryRead(*inode, offset, out, &destroyed);
+    // A truncation that came later may have taken bytes away under us; what was read may be neither
+    // old nor new.
+    MutexLock lock(&inode->mutex);
+    if (inode->destroyed == destroyed) return count;
+  }
+}
+
+// ---- writing ----
+
+// Writes one range into the data file of an inode, whole blocks at a time: blocks of the image that
+// are written for the first time are completed from it.
+class FileWriter {
+ public:
+  FileWriter(Overlay& overlay, Inode& inode, IoFile& data, int64_t offset,
+             absl::Span<const uint8_t> bytes)
+      : overlay_(overlay),
+        inode_(inode),
+        data_(data),
+        offset_(offset),
+        end_(offset + static_cast<int64_t>(bytes.size())),
+        bytes_(bytes),
+        first_(offset / kBlockSize),
+        last_((end_ - 1) / kBlockSize) {}
+
+  absl::Status Run() {
+    {
+      MutexLock lock(&inode_.mutex);
+      const FileLayout& layout = inode_.state.layout;
+      size_ = layout.size;
+      lower_limit_ = layout.lower_limit;
+      head_missing_ = layout.Tracked(first_) && !layout.present.Contains(first_);
+      tail_missing_ = layout.Tracked(last_) && !layout.present.Contains(last_);
+      tracked_end_ = std::min(last_ + 1, (lower_limit_ + kBlockSize - 1) / kBlockSize);
+      if (first_ < tracked_end_) {
+        const int64_t tracked = tracked_end_ - first_;
+        all_present_ = !head_missing_ && layout.present.CountSame(first_, tracked) == tracked;
+      }
+    }
+    if (head_missing_) PBKFS_RETURN_IF_ERROR(Complete(first_ * kBlockSize, offset_));
+    if (tail_missing_) {
+      const int64_t block_end = (last_ + 1) * kBlockSize;
+      PBKFS_RETURN_IF_ERROR(Complete(end_, std::min(block_end, std::max(size_, end_))));
+    }
+    PBKFS_RETURN_IF_ERROR(data_.Write(offset_, bytes_));
+    return Record();
+  }
+
+ private:
+  // Copies what the file shows in [begin, end), part of one block, into the data file.
+  absl::Status Complete(int64_t begin, int64_t end) {
+    if (begin >= end) return absl::OkStatus();
+    std::array<uint8_t, kBlockSize> buffer{};
+    const auto part = absl::MakeSpan(buffer).subspan(0, static_cast<size_t>(end - begin));
+    const int64_t from_lower = std::min(end, lower_limit_) - begin;
+    if (from_lower > 0) {
+      PBKFS_ASSIGN_OR_RETURN(const auto lower, overlay_.LowerOf(inode_));
+      PBKFS_RETURN_IF_ERROR(
+          lower->ReadAt(begin, part.subspan(0, static_cast<size_t>(from_lower)), &overlay_.stats_));
+      overlay_.stats_.Add(IoCounter::kBlocksCopied);
+      overlay_.stats_.Add(IoCounter::kBytesCopied, static_cast<uint64_t>(from_lower));
+    }
+    return data_.Write(begin, part);
+  }
+
+  // Appends the record of the blocks that are new in the data file.
+  absl::Status Record() {
+    MutexLock lock(&inode_.mutex);
+    if (first_ >= tracked_end_ || all_present_) return absl::OkStatus();
+    PresentRecord record;
+    record.ino = inode_.ino;
+    record.first = first_;
+    record.count = tracked_end_ - first_;
+    PBKFS_ASSIGN_OR_RETURN(const uint64_t sequence, overlay_.diff_->log().Append(record));
+    inode_.state.layout.Apply(record, sequence);
+    return absl::OkStatus();
+  }
+
+  Overlay& overlay_;
+  Inode& inode_;
+  IoFile& data_;
+  const int64_t offset_;
+  const int64_t end_;
+  const absl::Span<const uint8_t> bytes_;
+  const int64_t first_;
+  const int64_t last_;
+  int64_t size_ = 0;
+  int64_t lower_limit_ = 0;
+  int64_t tracked_end_ = 0;  // Blocks below it may show the image.
+  bool head_missing_ = false;
+  bool tail_missing_ = false;
+  bool all_present_ = false;
+};
+
+// Under the ticket of the range.
+absl::Status Overlay::WriteLocked(Inode& inode, int64_t offset, absl::Span<const uint8_t> data) {
+  PBKFS_ASSIGN_OR_RETURN(const std::shared_ptr<IoFile> file, DataFileForWriting(inode));
+  int64_t old_size = 0;
+  {
+    MutexLock lock(&inode.mutex);
+    if (inode.state.layout.uncut != 0) {
+      return ErrnoError(EIO, absl::StrCat("a truncation of inode ", inode.ino, " is not finished"));
+    }
+    old_size = inode.state.layout.size;
+  }
+  const absl::Status written = FileWriter(*this, inode, *file, offset, data).Run();
+  const int64_t end = offset + static_cast<int64_t>(data.size());
+  if (!written.ok()) {
+    // An extension that was not acknowledged must not show.
+    if (end > old_size) file->Truncate(old_size).IgnoreError();
+    return written;
+  }
+  stats_.Add(IoCounter::kWrittenBytes, data.size());
+  MutexLock lock(&inode.mutex);
+  InodeState& state = inode.state;
+  state.layout.size = std::max(state.layout.size, end);
+  inode.size_hint.store(state.layout.size, std::memory_order_release);
+  state.mtime = state.ctime = NowNanos();
+  return absl::OkStatus();
+}
+
+absl::Status Overlay::Write(uint64_t ino, int64_t offset, absl::Span<const uint8_t> data) {
+  PBKFS_RETURN_IF_ERROR(CheckWritable());
+  PBKFS_ASSIGN_OR_RETURN(const InodePtr inode, GetRegular(ino));
+  if (data.empty()) return absl::OkStatus();
+  const auto length = static_cast<int64_t>(data.size());
+  if (offset < 0 || offset > kMaxFileBytes - length) {
+    return ErrnoError(EFBIG, absl::StrCat("write at offset ", offset));
+  }
+  Ticket ticket = pending_.DrawWrite(inode->pending, BlocksOf(offset, length), offset + length,
+                                     inode->size_hint);
+  ticket.Wait();
+  const absl::Status status = WriteLocked(*inode, offset, data);
+  // Also after a failure: a part may have been written.
+  ListDirty(inode);
+  return status;
+}
+
+// ---- sizes ----
+
+// The second half of every destruction: what the log announced is done in the data file, and the
+// log is told so. Until then the inode takes no more writes, so that a failure in between can't
+// show old bytes again.
+absl::Status Overlay::FinishDestruction(Inode& inode, uint64_t sequence, bool confirmed,
+                                        const std::function<absl::Status(IoFile&)>& destroy) {
+  // Bytes that were synced may go only after the record that says so can't be lost.
+  if (confirmed) PBKFS_RETURN_IF_ERROR(diff_->log().Sync(sequence));
+  PBKFS_ASSIGN_OR_RETURN(const std::shared_ptr<IoFile> data, DataFile(inode));
+  if (data != nullptr) PBKFS_RETURN_IF_ERROR(destroy(*data));
+  CutRecord cut;
+  cut.ino = inode.ino;
+  cut.sequence = sequence;
+  PBKFS_RETURN_IF_ERROR(diff_->log().Append(cut).status());
+  MutexLock lock(&inode.mutex);
+  inode.state.layout.Apply(cut);
+  return absl::OkStatus();
+}
+
+absl::Status Overlay::Resize(const InodePtr& inode, int64_t size) {
+  if (size < 0) return ErrnoError(EINVAL, "truncate to a negative size");
+  if (size > kMaxFileBytes) return ErrnoError(EFBIG, absl::StrCat("truncate to ", size));
+  Ticket ticket = pending_.DrawResize(inode->pending, size, inode->size_hint);
+  ticket.Wait();
+  uint64_t sequence = 0;
+  bool destroys = false;
+  bool confirmed = false;
+  {
+    MutexLock lock(&inode->mutex);
+    FileLayout& layout = inode->state.layout;
+    if (layout.uncut != 0) {
+      return ErrnoError(EIO,
+                        absl::StrCat("a truncation of inode ", inode->ino, " is not finished"));
+    }
+    destroys = size < layout.size && layout.has_data;
+    confirmed = layout.synced_through != 0 && size < layout.synced_size;
+    SizeRecord record;
+    record.ino = inode->ino;
+    record.size = size;
+    record.lower_limit = std::min(layout.lower_limit, size);
+    record.shrinks = destroys ? 1 : 0;
+    record.time = NowNanos();
+    PBKFS_ASSIGN_OR_RETURN(sequence, diff_->log().Append(record));
+    layout.Apply(record, sequence);
+    inode->state.mtime = inode->state.ctime = record.time;
+    inode->changed = true;
+    ++inode->destroyed;
+    inode->size_hint.store(size, std::memory_order_release);
+  }
+  ListDirty(inode);
+  if (!destroys) return absl::OkStatus();
+  return FinishDestruction(*inode, sequence, confirmed, [size](IoFile& data) -> absl::Status {
+    PBKFS_ASSIGN_OR_RETURN(const struct stat attributes, data.Stat());
+    return attributes.st_size > size ? data.Truncate(size) : absl::OkStatus();
+  });
+}
+
+// Zeros for [offset, offset + length), within the file's size, under its ticket.
+absl::Status Overlay::PunchRange(Inode& inode, int64_t offset, int64_t length) {
+  const int64_t end = offset + length;
+  const int64_t first_whole = std::min(BlockCeil(offset), end);
+  const int64_t last_whole = std::max(BlockFloor(end), first_whole);
+  // The edges are ordinary writes of zeros: they complete their blocks.
+  const auto zeros = absl::MakeConstSpan(kZeros);
+  if (first_whole > offset) {
+    PBKFS_RETURN_IF_ERROR(
+        WriteLocked(inode, offset, zeros.subspan(0, static_cast<size_t>(first_whole - offset))));
+  }
+  if (end > last_whole) {
+    PBKFS_RETURN_IF_ERROR(
+        WriteLocked(inode, last_whole, zeros.subspan(0, static_cast<size_t>(end - last_whole))));
+  }
+  if (first_whole == last_whole) return absl::OkStatus();
+  PBKFS_RETURN_IF_ERROR(DataFileForWriting(inode).status());
+  PunchRecord record;
+  record.ino = inode.ino;
+  record.offset = first_whole;
+  record.length = last_whole - first_whole;
+  record.time = NowNanos();
+  uint64_t sequence = 0;
+  bool confirmed = false;
+  {
+    MutexLock lock(&inode.mutex);
+    FileLayout& layout = inode.state.layout;
+    if (layout.uncut != 0) {
+      return ErrnoError(EIO, absl::StrCat("a truncation of inode ", inode.ino, " is not finished"));
+    }
+    confirmed = layout.synced_through != 0 && first_whole < layout.synced_size;
+    PBKFS_ASSIGN_OR_RETURN(sequence, diff_->log().Append(record));
+    layout.Apply(record, sequence);
+    inode.state.mtime = inode.state.ctime = record.time;
+    ++inode.destroyed;
+  }
+  return FinishDestruction(inode, sequence, confirmed, [&record](IoFile& data) {
+    return data.Allocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, record.offset, record.length);
+  });
+}
+
+absl::Status Overlay::Allocate(uint64_t ino, int mode, int64_t offset, int64_t length) {
+  PBKFS_RETURN_IF_ERROR(CheckWritable());
+  PBKFS_ASSIGN_OR_RETURN(const InodePtr inode, GetRegular(ino));
+  const bool keep_size = (mode & FALLOC_FL_KEEP_SIZE) != 0;
+  const int kind = mode & ~FALLOC_FL_KEEP_SIZE;
+  const bool zeroes = kind == FALLOC_FL_PUNCH_HOLE || kind == FALLOC_FL_ZERO_RANGE;
+  if (kind != 0 && !zeroes) return ErrnoError(EOPNOTSUPP, absl::StrCat("fallocate mode ", mode));
+  if (offset < 0 || length <= 0) return ErrnoError(EINVAL, "fallocate of an empty range");
+  if (offset > kMaxFileBytes - length) return ErrnoError(EFBIG, "fallocate");
+  Ticket ticket = pending_.DrawWrite(inode->pending, BlocksOf(offset, length), offset + length,
+                                     inode->size_hint);
+  ticket.Wait();
+  const int64_t old_size = AttributesOf(*inode).size;
+  const int64_t end = offset + length;
+  absl::Status status;
+  if (zeroes && offset < old_size) {
+    status = PunchRange(*inode, offset, std::min(end, old_size) - offset);
+  }
+  if (status.ok() && kind != FALLOC_FL_PUNCH_HOLE) {
+    PBKFS_ASSIGN_OR_RETURN(const std::shared_ptr<IoFile> data, DataFileForWriting(*inode));
+    // Within the file the data file is only given space: what the image shows there stays.
+    const bool extends = !keep_size && end > old_size;
+    status = data->Allocate(extends ? 0 : FALLOC_FL_KEEP_SIZE, offset, length);
+    if (!status.ok() && extends) data->Truncate(old_size).IgnoreError();
+    MutexLock lock(&inode->mutex);
+    if (status.ok() && extends) {
+      inode->state.layout.size = end;
+      inode->size_hint.store(end, std::memory_order_release);
+    }
+    if (status.ok()) inode->state.mtime = inode->state.ctime = NowNanos();
+  }
+  ListDirty(inode);
+  return status;
+}
+
+}  // namespace pbkfs

@@ -1,0 +1,84 @@
+// fsync: what is durable, and how that is recorded (FORMAT.md, "Synced").
+#include <cerrno>
+
+#include "absl/strings/str_cat.h"
+#include "fs/base/status.h"
+#include "fs/overlay/overlay.h"
+#include "spdlog/spdlog.h"
+
+namespace pbkfs {
+
+absl::Status Overlay::Fsync(uint64_t ino) {
+  const InodePtr inode = inodes_.Find(ino);
+  if (inode == nullptr) return absl::OkStatus();  // Never written.
+  Ticket ticket = pending_.Draw(inode->pending, PendingRole::kBarrier, {});
+  ticket.Wait();
+  return SyncInode(*inode);
+}
+
+absl::Status Overlay::SyncInode(Inode& inode) {
+  MetaLog& log = diff_->log();
+  SyncedRecord record;
+  record.ino = inode.ino;
+  uint64_t last_record = 0;
+  bool sync_data = false;
+  bool sync_entry = false;
+  {
+    MutexLock lock(&inode.mutex);
+    const FileLayout& layout = inode.state.layout;
+    if (layout.failed) {
+      return ErrnoError(EIO, absl::StrCat("an earlier sync of inode ", inode.ino, " failed"));
+    }
+    if (layout.uncut != 0) {
+      return ErrnoError(EIO, absl::StrCat("a truncation of inode ", inode.ino, " is not finished"));
+    }
+    if (!inode.changed) return absl::OkStatus();
+    // One look at both: the size is exact as of this record.
+    record.through = log.last_sequence();
+    record.size = layout.size;
+    last_record = std::max(inode.state.last_name, layout.last_layout);
+    sync_entry = layout.has_data && !inode.data_entry_synced;
+    sync_data = layout.has_data &&
+                (inode.data_dirty || sync_entry || layout.last_layout > layout.synced_through);
+    inode.data_dirty = false;
+  }
+  if (!sync_data) return log.Sync(last_record);
+  PBKFS_ASSIGN_OR_RETURN(const std::shared_ptr<IoFile> data, DataFile(inode));
+  if (const absl::Status synced = data->DataSync(); !synced.ok()) return MarkFailed(inode, synced);
+  if (sync_entry) PBKFS_RETURN_IF_ERROR(diff_->SyncDataDirectory());
+  {
+    // The short path: the last Synced says all that there is to say. A size that grew since is
+    // believed because no explicit size follows that record.
+    MutexLock lock(&inode.mutex);
+    inode.data_entry_synced = true;
+    const FileLayout& layout = inode.state.layout;
+    if (layout.last_layout <= layout.synced_through && log.IsDurable(inode.state.last_name)) {
+      return absl::OkStatus();
+    }
+  }
+  PBKFS_ASSIGN_OR_RETURN(const uint64_t sequence, log.Append(record));
+  PBKFS_RETURN_IF_ERROR(log.Sync(sequence));
+  MutexLock lock(&inode.mutex);
+  FileLayout& layout = inode.state.layout;
+  const int64_t size = layout.size;
+  layout.Apply(record);
+  layout.size = size;  // The live size is newer than what the record saw.
+  return absl::OkStatus();
+}
+
+absl::Status Overlay::MarkFailed(Inode& inode, const absl::Status& cause) {
+  spdlog::error("diff {}: sync of inode {} failed: {}; fsync of it fails until the next mount",
+                diff_->path(), inode.ino, cause.ToString());
+  {
+    MutexLock lock(&inode.mutex);
+    inode.state.layout.failed = true;
+  }
+  FailedRecord record;
+  record.ino = inode.ino;
+  record.error = ErrnoOf(cause);
+  // Without the record the next mount still believes no more than the last Synced.
+  diff_->log().Append(record).status().IgnoreError();
+  return cause;
+}
+
+}  // namespace pbkfs

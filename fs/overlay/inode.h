@@ -1,0 +1,83 @@
+// One inode of a mount while it is in use, and the table of them.
+//
+// Lock order: a ticket of `pending` is waited for without any lock held; the overlay's namespace
+// lock comes before an inode's mutex; an inode's mutex is held for work in memory and for appending
+// records, never while data is read, written or synced.
+#ifndef PBKFS_FS_OVERLAY_INODE_H_
+#define PBKFS_FS_OVERLAY_INODE_H_
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "fs/base/io.h"
+#include "fs/base/lower_tree.h"
+#include "fs/base/mutex.h"
+#include "fs/diff/inode_state.h"
+#include "fs/overlay/pending_ops.h"
+
+namespace pbkfs {
+
+struct Inode {
+  Inode(InodeState initial, bool in_diff)
+      : ino(initial.ino),
+        size_hint(initial.layout.size),
+        state(std::move(initial)),
+        changed(in_diff) {}
+
+  const uint64_t ino;
+  PendingQueue pending;
+  // The logical size, for drawing tickets without the mutex.
+  std::atomic<int64_t> size_hint;
+
+  Mutex mutex;
+  InodeState state ABSL_GUARDED_BY(mutex);
+  // The diff knows the inode: its state can't be made anew from the image.
+  bool changed ABSL_GUARDED_BY(mutex);
+  int open_handles ABSL_GUARDED_BY(mutex) = 0;
+  // The kernel forgot an orphan while a thread of ours still had it: whoever lets go last reaps it.
+  bool forgotten ABSL_GUARDED_BY(mutex) = false;
+  // Grows before bytes are destroyed, so that a reader notices that what it read may be torn.
+  uint64_t destroyed ABSL_GUARDED_BY(mutex) = 0;
+
+  // Backing files, opened at first use. The data file stays open while it has writes that were not
+  // synced, so that no writeback error is missed.
+  std::shared_ptr<IoFile> data ABSL_GUARDED_BY(mutex);
+  std::shared_ptr<const LowerFile> lower ABSL_GUARDED_BY(mutex);
+  bool data_dirty ABSL_GUARDED_BY(mutex) = false;  // Written since the last successful fdatasync.
+  bool data_entry_synced ABSL_GUARDED_BY(mutex) = false;  // The entry in data/ is durable.
+  bool listed_dirty ABSL_GUARDED_BY(mutex) = false;       // The background pass knows the inode.
+};
+
+// The inodes that the kernel or the diff knows. Thread-safe.
+class InodeTable {
+ public:
+  // Null where it is not there.
+  std::shared_ptr<Inode> Find(uint64_t ino) const;
+  // `inode`, or the one that is there already.
+  std::shared_ptr<Inode> Insert(std::shared_ptr<Inode> inode);
+  // Removes the inode when nobody but the table has it and `removable` agrees, and returns it.
+  template <typename Predicate>
+  std::shared_ptr<Inode> Extract(uint64_t ino, Predicate removable) {
+    WriterLock lock(&mutex_);
+    const auto found = inodes_.find(ino);
+    if (found == inodes_.end() || found->second.use_count() != 1 || !removable(*found->second)) {
+      return nullptr;
+    }
+    std::shared_ptr<Inode> inode = std::move(found->second);
+    inodes_.erase(found);
+    return inode;
+  }
+  std::vector<std::shared_ptr<Inode>> All() const;
+  size_t size() const;
+
+ private:
+  mutable SharedMutex mutex_;
+  absl::flat_hash_map<uint64_t, std::shared_ptr<Inode>> inodes_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace pbkfs
+
+#endif  // PBKFS_FS_OVERLAY_INODE_H_

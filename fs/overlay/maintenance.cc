@@ -1,0 +1,123 @@
+// Work off the request path: confirming writes that nobody synced, removing the data files of files
+// that are gone.
+#include <cerrno>
+
+#include "fs/base/status.h"
+#include "fs/overlay/overlay.h"
+#include "spdlog/spdlog.h"
+
+namespace pbkfs {
+
+void Overlay::ListDirty(const InodePtr& inode) {
+  {
+    MutexLock lock(&inode->mutex);
+    inode->data_dirty = true;
+    if (inode->listed_dirty) return;
+    inode->listed_dirty = true;
+  }
+  MutexLock lock(&dirty_mutex_);
+  dirty_.push_back(inode);
+}
+
+// Lets go of an inode that was taken out of the table: its files are closed, and what is left of an
+// orphan is removed.
+void Overlay::Reap(const InodePtr& inode) {
+  bool orphan_with_data = false;
+  bool is_directory = false;
+  {
+    MutexLock lock(&inode->mutex);
+    inode->data_dirty = false;
+    inode->open_handles = 0;
+    DropIdleFiles(*inode);
+    if (inode->state.nlink > 0) return;
+    orphan_with_data = inode->state.layout.has_data;
+    is_directory = inode->state.IsDirectory();
+  }
+  if (is_directory) {
+    WriterLock lock(&namespace_mutex_);
+    names_.Forget(inode->ino);
+  }
+  ReapRecord record;
+  record.ino = inode->ino;
+  const absl::StatusOr<uint64_t> sequence = diff_->log().Append(record);
+  if (!sequence.ok()) {
+    // The log is closed; the next mount finds the orphan and removes it.
+    spdlog::warn("diff {}: inode {} not reaped: {}", diff_->path(), inode->ino,
+                 sequence.status().ToString());
+    return;
+  }
+  if (!orphan_with_data) return;
+  MutexLock lock(&dirty_mutex_);
+  doomed_.emplace_back(*sequence, inode->ino);
+}
+
+void Overlay::RemoveDoomed() {
+  std::vector<std::pair<uint64_t, uint64_t>> doomed;
+  {
+    MutexLock lock(&dirty_mutex_);
+    doomed.swap(doomed_);
+  }
+  if (doomed.empty()) return;
+  const absl::Status synced = diff_->log().Sync(doomed.back().first);
+  for (const auto& [sequence, ino] : doomed) {
+    if (!synced.ok() && !diff_->log().IsDurable(sequence)) continue;
+    const absl::Status removed = diff_->RemoveData(ino);
+    if (!removed.ok() && ErrnoOf(removed) != ENOENT) {
+      spdlog::warn("diff {}: {}; it goes to trash at the next mount", diff_->path(),
+                   removed.ToString());
+    }
+  }
+}
+
+void Overlay::BackgroundPass() {
+  std::vector<InodePtr> dirty;
+  {
+    MutexLock lock(&dirty_mutex_);
+    dirty.swap(dirty_);
+  }
+  for (InodePtr& inode : dirty) {
+    bool orphan;
+    bool forgotten;
+    {
+      MutexLock lock(&inode->mutex);
+      inode->listed_dirty = false;
+      orphan = inode->state.nlink == 0;
+      forgotten = inode->forgotten;
+    }
+    if (orphan) {
+      const uint64_t ino = inode->ino;
+      inode.reset();
+      if (forgotten) Forget(ino);
+      continue;
+    }
+    Ticket ticket = pending_.Draw(inode->pending, PendingRole::kBarrier, {});
+    ticket.Wait();
+    // A failure is kept in the inode and answered to whoever calls fsync.
+    SyncInode(*inode).IgnoreError();
+    MutexLock lock(&inode->mutex);
+    DropIdleFiles(*inode);
+  }
+  RemoveDoomed();
+}
+
+void Overlay::RunBackground() {
+  while (true) {
+    {
+      MutexLock lock(&dirty_mutex_);
+      if (!stopping_) background_wake_.WaitFor(&dirty_mutex_, options_.background_interval);
+      if (stopping_) return;
+    }
+    BackgroundPass();
+  }
+}
+
+void Overlay::StopBackground() {
+  {
+    MutexLock lock(&dirty_mutex_);
+    stopping_ = true;
+    background_wake_.SignalAll();
+  }
+  if (background_.joinable()) background_.join();
+}
+
+}  // namespace pbkfs

@@ -1,0 +1,220 @@
+#include "fs/overlay/overlay.h"
+
+#include <sys/stat.h>
+
+#include <cerrno>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "fs/base/status.h"
+#include "fs/diff/page_cache_evidence.h"
+#include "spdlog/spdlog.h"
+
+namespace pbkfs {
+
+int64_t NowNanos() { return absl::GetCurrentTimeNanos(); }
+
+Overlay::Overlay(std::shared_ptr<const LowerTree> lower, std::unique_ptr<DiffStore> diff,
+                 const OverlayOptions& options)
+    : lower_(std::move(lower)),
+      diff_(std::move(diff)),
+      options_(options),
+      session_nonce_(RandomNonce()) {}
+
+absl::StatusOr<std::unique_ptr<Overlay>> Overlay::Create(std::shared_ptr<const LowerTree> lower,
+                                                         std::unique_ptr<DiffStore> diff,
+                                                         const OverlayOptions& options) {
+  auto overlay = std::unique_ptr<Overlay>(new Overlay(std::move(lower), std::move(diff), options));
+  PBKFS_ASSIGN_OR_RETURN(DiffState state,
+                         overlay->diff_->Recover(*overlay->lower_, overlay->session_nonce_));
+  for (auto& [ino, inode_state] : state.inodes) {
+    const bool synced = inode_state->layout.has_data;
+    auto inode = std::make_shared<Inode>(std::move(*inode_state), /*in_diff=*/true);
+    {
+      MutexLock lock(&inode->mutex);
+      inode->data_entry_synced = synced;
+    }
+    overlay->inodes_.Insert(std::move(inode));
+  }
+  {
+    WriterLock lock(&overlay->namespace_mutex_);
+    overlay->names_ = std::move(state.names);
+    overlay->next_ino_ = state.next_ino;
+  }
+  overlay->background_ = std::thread([raw = overlay.get()] { raw->RunBackground(); });
+  return overlay;
+}
+
+Overlay::~Overlay() { StopBackground(); }
+
+absl::StatusOr<Overlay::InodePtr> Overlay::GetInode(uint64_t ino) {
+  if (InodePtr inode = inodes_.Find(ino)) return inode;
+  const auto node = ino < kFirstNewIno ? lower_->Node(ino) : std::nullopt;
+  if (!node.has_value()) return ErrnoError(ENOENT, absl::StrCat("inode ", ino));
+  return inodes_.Insert(std::make_shared<Inode>(
+      InodeState::OfLower(*lower_, *node, diff_->owner_uid(), diff_->owner_gid()),
+      /*in_diff=*/false));
+}
+
+absl::StatusOr<Overlay::InodePtr> Overlay::GetDirectory(uint64_t ino) {
+  PBKFS_ASSIGN_OR_RETURN(InodePtr inode, GetInode(ino));
+  MutexLock lock(&inode->mutex);
+  if (!inode->state.IsDirectory()) return ErrnoError(ENOTDIR, absl::StrCat("inode ", ino));
+  return inode;
+}
+
+absl::StatusOr<Overlay::InodePtr> Overlay::GetRegular(uint64_t ino) {
+  PBKFS_ASSIGN_OR_RETURN(InodePtr inode, GetInode(ino));
+  MutexLock lock(&inode->mutex);
+  if (inode->state.IsDirectory()) return ErrnoError(EISDIR, absl::StrCat("inode ", ino));
+  if (!inode->state.IsRegular()) return ErrnoError(EINVAL, absl::StrCat("inode ", ino));
+  return inode;
+}
+
+Attributes Overlay::FillAttributes(const Inode& inode) {
+  const InodeState& state = inode.state;
+  Attributes attributes;
+  attributes.ino = state.ino;
+  attributes.mode = state.mode;
+  attributes.nlink = state.nlink;
+  attributes.uid = state.uid;
+  attributes.gid = state.gid;
+  attributes.rdev = state.rdev;
+  attributes.size =
+      S_ISLNK(state.mode) ? static_cast<int64_t>(state.symlink.size()) : state.layout.size;
+  attributes.atime = state.atime;
+  attributes.mtime = state.mtime;
+  attributes.ctime = state.ctime;
+  return attributes;
+}
+
+Attributes Overlay::AttributesOf(Inode& inode) {
+  MutexLock lock(&inode.mutex);
+  return FillAttributes(inode);
+}
+
+absl::Status Overlay::CheckWritable() const {
+  if (options_.read_only) return ErrnoError(EROFS, "the mount is read-only");
+  return absl::OkStatus();
+}
+
+void Overlay::TouchChildren(Inode& directory, uint64_t sequence, int64_t time) {
+  MutexLock lock(&directory.mutex);
+  directory.state.ChildrenChanged(sequence, time);
+  directory.changed = true;
+}
+
+absl::StatusOr<Attributes> Overlay::GetAttributes(uint64_t ino) {
+  PBKFS_ASSIGN_OR_RETURN(const InodePtr inode, GetInode(ino));
+  Ticket ticket = pending_.Draw(inode->pending, PendingRole::kSizeReader, {});
+  ticket.Wait();
+  return AttributesOf(*inode);
+}
+
+absl::StatusOr<Attributes> Overlay::SetAttributes(uint64_t ino, const AttributeChange& change) {
+  PBKFS_RETURN_IF_ERROR(CheckWritable());
+  PBKFS_ASSIGN_OR_RETURN(const InodePtr inode, GetInode(ino));
+  if (change.size.has_value()) {
+    PBKFS_RETURN_IF_ERROR(GetRegular(ino).status());
+    PBKFS_RETURN_IF_ERROR(Resize(inode, *change.size));
+  }
+  SetAttrRecord record;
+  record.ino = ino;
+  record.time = NowNanos();
+  const auto take = [&record](const auto& value, uint32_t bit, auto* field) {
+    if (!value.has_value()) return;
+    record.mask |= bit;
+    *field = *value;
+  };
+  take(change.mode, SetAttrRecord::kMode, &record.mode);
+  take(change.uid, SetAttrRecord::kUid, &record.uid);
+  take(change.gid, SetAttrRecord::kGid, &record.gid);
+  take(change.atime, SetAttrRecord::kAtime, &record.atime);
+  take(change.mtime, SetAttrRecord::kMtime, &record.mtime);
+  if (record.mask == 0) return AttributesOf(*inode);
+
+  std::shared_ptr<IoFile> data;
+  if (change.mtime.has_value()) {
+    // The data file carries the time stamp of its bytes: recovery takes the later of both.
+    PBKFS_ASSIGN_OR_RETURN(data, DataFile(*inode));
+  }
+  MutexLock lock(&inode->mutex);
+  PBKFS_ASSIGN_OR_RETURN(const uint64_t sequence, diff_->log().Append(record));
+  inode->state.Apply(record, sequence);
+  inode->changed = true;
+  if (data != nullptr) {
+    const struct timespec times[2] = {{0, UTIME_OMIT},
+                                      absl::ToTimespec(absl::FromUnixNanos(*change.mtime))};
+    data->SetTimes(times).IgnoreError();
+  }
+  return FillAttributes(*inode);
+}
+
+absl::Status Overlay::Open(uint64_t ino) {
+  PBKFS_ASSIGN_OR_RETURN(const InodePtr inode, GetInode(ino));
+  MutexLock lock(&inode->mutex);
+  ++inode->open_handles;
+  return absl::OkStatus();
+}
+
+void Overlay::Release(uint64_t ino) {
+  InodePtr inode = inodes_.Find(ino);
+  if (inode == nullptr) return;
+  bool forgotten = false;
+  {
+    MutexLock lock(&inode->mutex);
+    if (inode->open_handles > 0) --inode->open_handles;
+    DropIdleFiles(*inode);
+    forgotten = inode->forgotten;
+  }
+  inode.reset();
+  if (forgotten) Forget(ino);
+}
+
+void Overlay::DropData(Inode& inode) {
+  if (inode.data != nullptr) stats_.Add(IoCounter::kHandlesClosed);
+  inode.data.reset();
+}
+
+void Overlay::DropIdleFiles(Inode& inode) {
+  if (inode.open_handles > 0 || inode.data_dirty) return;
+  DropData(inode);
+  if (inode.lower != nullptr) stats_.Add(IoCounter::kHandlesClosed);
+  inode.lower.reset();
+}
+
+absl::StatusOr<DiffFigures> Overlay::diff() const {
+  DiffFigures figures;
+  PBKFS_ASSIGN_OR_RETURN(figures.diff_bytes, diff_->AllocatedBytes());
+  PBKFS_ASSIGN_OR_RETURN(const struct statvfs file_system, diff_->FileSystem());
+  figures.fs_free_bytes = static_cast<int64_t>(file_system.f_bavail * file_system.f_frsize);
+  figures.metalog_bytes = diff_->log().bytes();
+  return figures;
+}
+
+absl::Status Overlay::Close() {
+  if (closed_) return absl::OkStatus();
+  closed_ = true;
+  StopBackground();
+  absl::Status result;
+  for (const InodePtr& inode : inodes_.All()) {
+    Ticket ticket = pending_.Draw(inode->pending, PendingRole::kBarrier, {});
+    ticket.Wait();
+    const absl::Status synced = SyncInode(*inode);
+    if (result.ok()) result = synced;
+    bool orphan;
+    {
+      MutexLock lock(&inode->mutex);
+      orphan = inode->state.nlink == 0;
+    }
+    if (orphan && result.ok()) Reap(inode);
+  }
+  if (result.ok()) result = diff_->log().Sync(diff_->log().last_sequence());
+  RemoveDoomed();
+  if (result.ok()) result = diff_->MarkClean();
+  if (!result.ok())
+    spdlog::error("diff {}: not closed cleanly: {}", diff_->path(), result.ToString());
+  return result;
+}
+
+}  // namespace pbkfs

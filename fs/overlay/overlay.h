@@ -1,0 +1,245 @@
+// A writable tree: a read-only LowerTree, and over it everything that was changed, kept in a
+// DiffStore.
+//
+// The overlay speaks of inodes and names as a file system does; fs/session translates the FUSE
+// protocol to it. Node ids given to the kernel are inode numbers, so no table of look-ups is
+// needed. All methods may be called from any thread. Errors carry the errno that the application
+// should see. Lock order: tickets, namespace_mutex_, Inode::mutex, dirty_mutex_ and the log's own
+// locks.
+#ifndef PBKFS_FS_OVERLAY_OVERLAY_H_
+#define PBKFS_FS_OVERLAY_OVERLAY_H_
+
+#include <sys/statvfs.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "fs/base/io_stats.h"
+#include "fs/base/lower_tree.h"
+#include "fs/base/mutex.h"
+#include "fs/diff/diff_store.h"
+#include "fs/overlay/inode.h"
+#include "fs/overlay/pending_ops.h"
+
+namespace pbkfs {
+
+struct OverlayOptions {
+  bool read_only = false;  // Mutations answer EROFS.
+  // How long unconfirmed writes may wait for the background pass. Long enough not to compete with
+  // commits, short enough that a checkpoint has little to carry over.
+  std::chrono::milliseconds background_interval{10000};
+};
+
+struct Attributes {
+  uint64_t ino = 0;
+  uint32_t mode = 0;
+  uint32_t nlink = 0;
+  uint32_t uid = 0;
+  uint32_t gid = 0;
+  uint64_t rdev = 0;
+  int64_t size = 0;
+  int64_t atime = 0;  // Nanoseconds since the epoch.
+  int64_t mtime = 0;
+  int64_t ctime = 0;
+};
+
+// What a SETATTR changes; unset = stays.
+struct AttributeChange {
+  std::optional<uint32_t> mode;  // Permission bits.
+  std::optional<uint32_t> uid;
+  std::optional<uint32_t> gid;
+  std::optional<int64_t> size;
+  std::optional<int64_t> atime;
+  std::optional<int64_t> mtime;
+};
+
+// What is to be created under a name.
+struct NewNode {
+  uint32_t mode = 0;  // With the file type.
+  uint32_t uid = 0;
+  uint32_t gid = 0;
+  uint64_t rdev = 0;
+  std::string symlink;
+};
+
+struct DirectoryEntry {
+  absl::string_view name;
+  uint64_t ino = 0;
+  uint64_t cookie = 0;
+};
+
+struct DiffFigures {
+  int64_t diff_bytes = 0;  // Allocated bytes of data files and log.
+  int64_t fs_free_bytes = 0;
+  int64_t metalog_bytes = 0;
+};
+
+class Overlay {
+ public:
+  // Takes the diff and recovers it: DATA_LOSS (DIFF_CORRUPT) where it is damaged.
+  static absl::StatusOr<std::unique_ptr<Overlay>> Create(std::shared_ptr<const LowerTree> lower,
+                                                         std::unique_ptr<DiffStore> diff,
+                                                         const OverlayOptions& options);
+  ~Overlay();
+
+  // The nonce of this session; requests carry it (RequestId).
+  uint64_t session_nonce() const { return session_nonce_; }
+
+  // ---- names ----
+  absl::StatusOr<Attributes> Lookup(uint64_t parent, absl::string_view name);
+  void Forget(uint64_t ino);
+  absl::StatusOr<Attributes> Create(uint64_t parent, absl::string_view name, const NewNode& node,
+                                    const RequestId& request);
+  absl::StatusOr<Attributes> Link(uint64_t ino, uint64_t parent, absl::string_view name,
+                                  const RequestId& request);
+  absl::Status Unlink(uint64_t parent, absl::string_view name, const RequestId& request);
+  absl::Status RemoveDirectory(uint64_t parent, absl::string_view name, const RequestId& request);
+  // `flags` as for renameat2(2); RENAME_NOREPLACE is known.
+  absl::Status Rename(uint64_t parent, absl::string_view name, uint64_t new_parent,
+                      absl::string_view new_name, unsigned flags, const RequestId& request);
+  absl::StatusOr<std::string> ReadLink(uint64_t ino);
+  // Visits "." and "..", then the entries with a cookie greater than `after`, until `visit` returns
+  // false.
+  absl::Status ReadDirectory(uint64_t ino, uint64_t after,
+                             const std::function<bool(const DirectoryEntry&)>& visit);
+
+  // ---- attributes ----
+  absl::StatusOr<Attributes> GetAttributes(uint64_t ino);
+  absl::StatusOr<Attributes> SetAttributes(uint64_t ino, const AttributeChange& change);
+
+  // ---- files ----
+  absl::Status Open(uint64_t ino);
+  void Release(uint64_t ino);
+  // How many bytes were read: less than out.size() only at the end of the file.
+  absl::StatusOr<size_t> Read(uint64_t ino, int64_t offset, absl::Span<uint8_t> out);
+  absl::Status Write(uint64_t ino, int64_t offset, absl::Span<const uint8_t> data);
+  // `mode` as for fallocate(2): 0, KEEP_SIZE, PUNCH_HOLE | KEEP_SIZE, ZERO_RANGE (| KEEP_SIZE).
+  absl::Status Allocate(uint64_t ino, int mode, int64_t offset, int64_t length);
+  absl::Status Fsync(uint64_t ino);
+  // Makes every name and attribute durable.
+  absl::Status FsyncDirectory();
+  absl::StatusOr<struct statvfs> FileSystem() { return diff_->FileSystem(); }
+
+  // ---- by path, for the control plane ----
+  // The whole content. NOT_FOUND where there is no such file, OUT_OF_RANGE where it is longer than
+  // `limit` bytes.
+  absl::StatusOr<std::string> ReadFile(absl::string_view path, int64_t limit);
+  // Creates or replaces a regular file of the diff's owner, durably; `mode` is used when it is
+  // created.
+  absl::Status WriteFile(absl::string_view path, absl::string_view content, uint32_t mode);
+
+  // Waits for what is in flight, makes everything durable, marks the diff clean. No calls after it
+  // but figures.
+  absl::Status Close();
+
+  // ---- figures ----
+  IoSnapshot io() const { return stats_.Snapshot(); }
+  PendingFigures pending() const { return pending_.Figures(); }
+  absl::StatusOr<DiffFigures> diff() const;
+  DiffStore& diff_store() { return *diff_; }
+  // Why mutations fail now; OK while everything is in order.
+  absl::Status health() const { return diff_->log().health(); }
+
+ private:
+  friend class FileWriter;
+  using InodePtr = std::shared_ptr<Inode>;
+
+  Overlay(std::shared_ptr<const LowerTree> lower, std::unique_ptr<DiffStore> diff,
+          const OverlayOptions& options);
+
+  // overlay.cc
+  absl::StatusOr<InodePtr> GetInode(uint64_t ino);
+  absl::StatusOr<InodePtr> GetDirectory(uint64_t ino);
+  absl::StatusOr<InodePtr> GetRegular(uint64_t ino);
+  Attributes AttributesOf(Inode& inode) ABSL_LOCKS_EXCLUDED(inode.mutex);
+  static Attributes FillAttributes(const Inode& inode) ABSL_EXCLUSIVE_LOCKS_REQUIRED(inode.mutex);
+  absl::Status CheckWritable() const;
+  void TouchChildren(Inode& directory, uint64_t sequence, int64_t time);
+  void DropData(Inode& inode) ABSL_EXCLUSIVE_LOCKS_REQUIRED(inode.mutex);
+  void DropIdleFiles(Inode& inode) ABSL_EXCLUSIVE_LOCKS_REQUIRED(inode.mutex);
+
+  // namespace_ops.cc
+  absl::Status CheckNewName(uint64_t parent, absl::string_view name) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(namespace_mutex_);
+  absl::StatusOr<DirectoryTable::Entry> LookupEntry(uint64_t parent, absl::string_view name) const
+      ABSL_SHARED_LOCKS_REQUIRED(namespace_mutex_);
+  absl::Status RemoveName(uint64_t parent, absl::string_view name, bool directory,
+                          const RequestId& request);
+  absl::Status CheckReplaceable(Inode& source, Inode& target)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(namespace_mutex_);
+  absl::Status ConfirmBeforeReplacing(uint64_t parent, absl::string_view name, uint64_t new_parent,
+                                      absl::string_view new_name);
+  absl::Status RenameLocked(uint64_t parent, absl::string_view name, uint64_t new_parent,
+                            absl::string_view new_name, unsigned flags, const RequestId& request)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(namespace_mutex_);
+
+  // file_io.cc
+  absl::StatusOr<std::shared_ptr<IoFile>> DataFile(Inode& inode) ABSL_LOCKS_EXCLUDED(inode.mutex);
+  absl::StatusOr<std::shared_ptr<IoFile>> DataFileForWriting(Inode& inode)
+      ABSL_LOCKS_EXCLUDED(inode.mutex);
+  absl::StatusOr<std::shared_ptr<const LowerFile>> LowerOf(Inode& inode)
+      ABSL_LOCKS_EXCLUDED(inode.mutex);
+  absl::Status ReadExtent(Inode& inode, int64_t offset, absl::Span<uint8_t> out, bool from_data,
+                          int64_t lower_limit);
+  absl::StatusOr<size_t> TryRead(Inode& inode, int64_t offset, absl::Span<uint8_t> out,
+                                 uint64_t* destroyed);
+  absl::Status WriteLocked(Inode& inode, int64_t offset, absl::Span<const uint8_t> data);
+  absl::Status Resize(const InodePtr& inode, int64_t size);
+  absl::Status PunchRange(Inode& inode, int64_t offset, int64_t length);
+  absl::Status FinishDestruction(Inode& inode, uint64_t sequence, bool confirmed,
+                                 const std::function<absl::Status(IoFile&)>& destroy);
+
+  // file_sync.cc
+  absl::Status SyncInode(Inode& inode);
+  absl::Status MarkFailed(Inode& inode, const absl::Status& cause);
+
+  // maintenance.cc
+  void ListDirty(const InodePtr& inode);
+  void Reap(const InodePtr& inode);
+  void RemoveDoomed();
+  void BackgroundPass();
+  void RunBackground();
+  void StopBackground();
+
+  // path_io.cc
+  absl::StatusOr<uint64_t> Resolve(absl::string_view path, uint64_t* parent, std::string* name);
+
+  const std::shared_ptr<const LowerTree> lower_;
+  const std::unique_ptr<DiffStore> diff_;
+  const OverlayOptions options_;
+  const uint64_t session_nonce_;
+
+  mutable IoStats stats_;
+  PendingOps pending_;
+  InodeTable inodes_;
+
+  mutable SharedMutex namespace_mutex_;
+  DirectoryTable names_ ABSL_GUARDED_BY(namespace_mutex_);
+  uint64_t next_ino_ ABSL_GUARDED_BY(namespace_mutex_) = kFirstNewIno;
+
+  Mutex dirty_mutex_;
+  CondVar background_wake_;
+  bool stopping_ ABSL_GUARDED_BY(dirty_mutex_) = false;
+  std::vector<InodePtr> dirty_ ABSL_GUARDED_BY(dirty_mutex_);
+  // Data files that may be removed once the record with this sequence is durable.
+  std::vector<std::pair<uint64_t, uint64_t>> doomed_ ABSL_GUARDED_BY(dirty_mutex_);
+  std::thread background_;
+  bool closed_ = false;
+};
+
+// Nanoseconds since the epoch.
+int64_t NowNanos();
+
+}  // namespace pbkfs
+
+#endif  // PBKFS_FS_OVERLAY_OVERLAY_H_

@@ -1,0 +1,71 @@
+// Access by path for the control plane: small files, before and beside the mount.
+#include <sys/stat.h>
+
+#include <cerrno>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "fs/base/status.h"
+#include "fs/overlay/overlay.h"
+
+namespace pbkfs {
+
+// The inode at `path`, or 0 where only the last component is missing; its directory and name in any
+// case.
+absl::StatusOr<uint64_t> Overlay::Resolve(absl::string_view path, uint64_t* parent,
+                                          std::string* name) {
+  uint64_t ino = kRootIno;
+  for (const absl::string_view component : absl::StrSplit(path, '/', absl::SkipEmpty())) {
+    if (ino == 0) return ErrnoError(ENOENT, path);
+    *parent = ino;
+    *name = std::string(component);
+    PBKFS_RETURN_IF_ERROR(GetDirectory(ino).status());
+    ReaderLock lock(&namespace_mutex_);
+    const auto entry = names_.Lookup(*lower_, ino, component);
+    ino = entry.has_value() ? entry->ino : 0;
+  }
+  return ino;
+}
+
+absl::StatusOr<std::string> Overlay::ReadFile(absl::string_view path, int64_t limit) {
+  uint64_t parent = 0;
+  std::string name;
+  PBKFS_ASSIGN_OR_RETURN(const uint64_t ino, Resolve(path, &parent, &name));
+  if (ino == 0) return ErrnoError(ENOENT, path);
+  PBKFS_RETURN_IF_ERROR(GetRegular(ino).status());
+  PBKFS_ASSIGN_OR_RETURN(const Attributes attributes, GetAttributes(ino));
+  if (attributes.size > limit) {
+    return absl::OutOfRangeError(
+        absl::StrCat(path, " has ", attributes.size, " bytes; the limit is ", limit));
+  }
+  std::string content(static_cast<size_t>(attributes.size), '\0');
+  PBKFS_RETURN_IF_ERROR(Open(ino));
+  const auto count =
+      Read(ino, 0, absl::MakeSpan(reinterpret_cast<uint8_t*>(content.data()), content.size()));
+  Release(ino);
+  PBKFS_RETURN_IF_ERROR(count.status());
+  content.resize(*count);
+  return content;
+}
+
+absl::Status Overlay::WriteFile(absl::string_view path, absl::string_view content, uint32_t mode) {
+  uint64_t parent = 0;
+  std::string name;
+  PBKFS_ASSIGN_OR_RETURN(uint64_t ino, Resolve(path, &parent, &name));
+  if (ino == 0) {
+    NewNode node;
+    node.mode = S_IFREG | mode;
+    node.uid = diff_->owner_uid();
+    node.gid = diff_->owner_gid();
+    PBKFS_ASSIGN_OR_RETURN(const Attributes created, Create(parent, name, node, RequestId{}));
+    ino = created.ino;
+  } else {
+    PBKFS_ASSIGN_OR_RETURN(const InodePtr inode, GetRegular(ino));
+    PBKFS_RETURN_IF_ERROR(Resize(inode, 0));
+  }
+  PBKFS_RETURN_IF_ERROR(
+      Write(ino, 0, {reinterpret_cast<const uint8_t*>(content.data()), content.size()}));
+  return Fsync(ino);
+}
+
+}  // namespace pbkfs

@@ -1,0 +1,104 @@
+#include "fs/overlay/pending_ops.h"
+
+#include <algorithm>
+#include <chrono>
+
+namespace pbkfs {
+
+bool PendingQueue::Resizing() const {
+  return std::any_of(entries_.begin(), entries_.end(),
+                     [](const Entry& entry) { return entry.resizes; });
+}
+
+Ticket PendingOps::DrawLocked(PendingQueue& queue, PendingRole role, ByteRange range,
+                              bool resizes) {
+  operations_.fetch_add(1, std::memory_order_relaxed);
+  if (queue.entries_.empty()) inodes_.fetch_add(1, std::memory_order_relaxed);
+  queue.entries_.push_back({role, range, resizes});
+  return Ticket(this, &queue, std::prev(queue.entries_.end()));
+}
+
+Ticket PendingOps::Draw(PendingQueue& queue, PendingRole role, ByteRange range) {
+  MutexLock lock(&queue.mutex_);
+  return DrawLocked(queue, role, range, /*resizes=*/false);
+}
+
+Ticket PendingOps::DrawWrite(PendingQueue& queue, ByteRange range, int64_t end,
+                             const std::atomic<int64_t>& size) {
+  MutexLock lock(&queue.mutex_);
+  const int64_t current = size.load(std::memory_order_acquire);
+  if (queue.Resizing()) return DrawLocked(queue, PendingRole::kMutation, {}, /*resizes=*/true);
+  const bool resizes = end > current;
+  if (resizes) range = {std::min(range.begin, current), ByteRange{}.end};
+  return DrawLocked(queue, PendingRole::kMutation, range, resizes);
+}
+
+Ticket PendingOps::DrawResize(PendingQueue& queue, int64_t new_size,
+                              const std::atomic<int64_t>& size) {
+  MutexLock lock(&queue.mutex_);
+  const int64_t smaller =
+      queue.Resizing() ? 0 : std::min(new_size, size.load(std::memory_order_acquire));
+  return DrawLocked(queue, PendingRole::kMutation, {smaller, ByteRange{}.end}, /*resizes=*/true);
+}
+
+namespace {
+
+bool MustWaitFor(PendingRole role, const ByteRange& range, const ByteRange& earlier_range,
+                 bool earlier_resizes) {
+  switch (role) {
+    case PendingRole::kMutation:
+    case PendingRole::kReader:
+      return range.Overlaps(earlier_range);
+    case PendingRole::kSizeReader:
+      return earlier_resizes;
+    case PendingRole::kBarrier:
+      return true;
+  }
+  return true;
+}
+
+}  // namespace
+
+void Ticket::Wait() {
+  MutexLock lock(&queue_->mutex_);
+  const auto blocked = [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    for (auto earlier = queue_->entries_.begin(); earlier != entry_; ++earlier) {
+      if (earlier->role == PendingRole::kMutation &&
+          MustWaitFor(entry_->role, entry_->range, earlier->range, earlier->resizes)) {
+        return true;
+      }
+    }
+    return false;
+  };
+  if (!blocked()) return;
+  const auto began = std::chrono::steady_clock::now();
+  ++queue_->waiters_;
+  do {
+    queue_->released_.Wait(&queue_->mutex_);
+  } while (blocked());
+  --queue_->waiters_;
+  ops_->waits_.fetch_add(1, std::memory_order_relaxed);
+  ops_->wait_nanoseconds_.fetch_add(
+      std::chrono::nanoseconds(std::chrono::steady_clock::now() - began).count(),
+      std::memory_order_relaxed);
+}
+
+Ticket::~Ticket() {
+  if (queue_ == nullptr) return;
+  MutexLock lock(&queue_->mutex_);
+  queue_->entries_.erase(entry_);
+  ops_->operations_.fetch_sub(1, std::memory_order_relaxed);
+  if (queue_->entries_.empty()) ops_->inodes_.fetch_sub(1, std::memory_order_relaxed);
+  if (queue_->waiters_ > 0) queue_->released_.SignalAll();
+}
+
+PendingFigures PendingOps::Figures() const {
+  PendingFigures figures;
+  figures.operations = operations_.load(std::memory_order_relaxed);
+  figures.inodes = inodes_.load(std::memory_order_relaxed);
+  figures.waits = waits_.load(std::memory_order_relaxed);
+  figures.wait_nanoseconds = wait_nanoseconds_.load(std::memory_order_relaxed);
+  return figures;
+}
+
+}  // namespace pbkfs

@@ -1,0 +1,114 @@
+#include "fs/overlay/pending_ops.h"
+
+#include <gtest/gtest.h>
+
+#include <future>
+#include <optional>
+#include <thread>
+
+namespace pbkfs {
+namespace {
+
+// Waits on a ticket in a thread of its own.
+std::future<void> WaitFor(Ticket& ticket) {
+  return std::async(std::launch::async, [&ticket] { ticket.Wait(); });
+}
+
+bool Done(const std::future<void>& future) {
+  return future.wait_for(std::chrono::seconds(0)) == std::future_status::ready;
+}
+
+class PendingOpsTest : public testing::Test {
+ protected:
+  PendingOps ops_;
+  PendingQueue queue_;
+  std::atomic<int64_t> size_{100000};
+};
+
+TEST_F(PendingOpsTest, AReadWaitsForTheWriteBeforeItAndNotForTheOneAfterIt) {
+  std::optional<Ticket> write1 = ops_.DrawWrite(queue_, {0, 8192}, 8192, size_);
+  write1->Wait();
+  Ticket read = ops_.Draw(queue_, PendingRole::kReader, {0, 8192});
+  Ticket write2 = ops_.DrawWrite(queue_, {0, 8192}, 8192, size_);
+  auto waiting = WaitFor(read);
+  EXPECT_FALSE(Done(waiting));
+  write1.reset();
+  waiting.get();  // write2 is still drawn.
+  write2.Wait();
+}
+
+TEST_F(PendingOpsTest, DisjointRangesDoNotWait) {
+  Ticket write = ops_.DrawWrite(queue_, {0, 8192}, 8192, size_);
+  write.Wait();
+  ops_.DrawWrite(queue_, {8192, 16384}, 16384, size_).Wait();
+  ops_.Draw(queue_, PendingRole::kReader, {8192, 16384}).Wait();
+}
+
+TEST_F(PendingOpsTest, AnExtensionConflictsWithEverythingPastTheOldEnd) {
+  std::optional<Ticket> extension = ops_.DrawWrite(queue_, {204800, 212992}, 212992, size_);
+  extension->Wait();
+  ops_.Draw(queue_, PendingRole::kReader, {0, 8192}).Wait();
+  Ticket past_end = ops_.Draw(queue_, PendingRole::kReader, {98304, 106496});
+  auto waiting = WaitFor(past_end);
+  EXPECT_FALSE(Done(waiting));
+  extension.reset();
+  waiting.get();
+}
+
+TEST_F(PendingOpsTest, GetattrWaitsOnlyForChangesOfSize) {
+  std::optional<Ticket> write = ops_.DrawWrite(queue_, {0, 8192}, 8192, size_);
+  write->Wait();
+  ops_.Draw(queue_, PendingRole::kSizeReader, {}).Wait();
+  write.reset();
+  std::optional<Ticket> resize = ops_.DrawResize(queue_, 50, size_);
+  resize->Wait();
+  Ticket getattr = ops_.Draw(queue_, PendingRole::kSizeReader, {});
+  auto waiting = WaitFor(getattr);
+  EXPECT_FALSE(Done(waiting));
+  resize.reset();
+  waiting.get();
+}
+
+TEST_F(PendingOpsTest, ABarrierWaitsForEarlierMutationsAndDelaysNone) {
+  std::optional<Ticket> write = ops_.DrawWrite(queue_, {0, 8192}, 8192, size_);
+  write->Wait();
+  Ticket barrier = ops_.Draw(queue_, PendingRole::kBarrier, {});
+  ops_.DrawWrite(queue_, {8192, 16384}, 16384, size_).Wait();
+  auto waiting = WaitFor(barrier);
+  EXPECT_FALSE(Done(waiting));
+  write.reset();
+  waiting.get();
+}
+
+TEST_F(PendingOpsTest, MutationsOfOneRangeRunInTheOrderOfArrival) {
+  std::vector<int> order;
+  std::vector<std::thread> threads;
+  std::vector<Ticket> tickets;
+  constexpr int kWriters = 8;
+  tickets.reserve(kWriters);
+  for (int i = 0; i < kWriters; ++i) {
+    tickets.push_back(ops_.DrawWrite(queue_, {0, 8192}, 8192, size_));
+  }
+  // The threads start in the opposite order.
+  for (int i = kWriters; i-- > 0;) {
+    threads.emplace_back(
+        [&order, ticket = std::move(tickets[static_cast<size_t>(i)]), i]() mutable {
+          Ticket mine = std::move(ticket);
+          mine.Wait();
+          order.push_back(i);
+        });
+  }
+  for (auto& thread : threads) thread.join();
+  EXPECT_EQ(order, (std::vector<int>{0, 1, 2, 3, 4, 5, 6, 7}));
+}
+
+TEST_F(PendingOpsTest, NothingInFlightLeavesNoFigures) {
+  { Ticket ticket = ops_.Draw(queue_, PendingRole::kReader, {0, 8192}); }
+  const PendingFigures figures = ops_.Figures();
+  EXPECT_EQ(figures.operations, 0u);
+  EXPECT_EQ(figures.inodes, 0u);
+  EXPECT_EQ(figures.waits, 0u);
+}
+
+}  // namespace
+}  // namespace pbkfs
