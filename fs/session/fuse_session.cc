@@ -1,0 +1,86 @@
+#include "fs/session/fuse_session.h"
+
+#include <pthread.h>
+#include <signal.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "fs/base/status.h"
+#include "fs/session/fuse_operations.h"
+#include "linux/fuse.h"
+#include "spdlog/spdlog.h"
+
+namespace pbkfs {
+namespace {
+
+int64_t MonotonicNanos() {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec * int64_t{1000000000} + now.tv_nsec;
+}
+
+}  // namespace
+
+FuseSession::FuseSession(const SessionOptions& options)
+    : options_(options), stats_(options.threads) {}
+
+absl::StatusOr<std::unique_ptr<FuseSession>> FuseSession::Start(UniqueFd fuse_fd, Overlay* overlay,
+                                                                const SessionOptions& options) {
+  auto session = std::unique_ptr<FuseSession>(new FuseSession(options));
+  session->context_ = std::make_unique<SessionContext>(SessionContext{overlay, &session->stats_});
+  std::string program = "pbkfs";
+  char* arguments[] = {program.data(), nullptr};
+  fuse_args args = FUSE_ARGS_INIT(1, arguments);
+  session->session_ = fuse_session_new(&args, &FuseOperations(), sizeof(fuse_lowlevel_ops),
+                                       session->context_.get());
+  if (session->session_ == nullptr) return absl::InternalError("libfuse can't make a session");
+  // libfuse takes over a descriptor that is mounted already under this name, and closes it at the
+  // end.
+  const std::string name = absl::StrCat("/dev/fd/", fuse_fd.get());
+  if (fuse_session_mount(session->session_, name.c_str()) != 0) {
+    return absl::InternalError("libfuse does not take the descriptor of the mount");
+  }
+  fuse_fd.Release();
+  session->running_threads_.store(options.threads, std::memory_order_release);
+  for (int thread = 0; thread < options.threads; ++thread) {
+    session->threads_.emplace_back([raw = session.get(), thread] { raw->Serve(thread); });
+  }
+  return session;
+}
+
+void FuseSession::Serve(int thread) {
+  pthread_setname_np(pthread_self(), absl::StrCat("fuse-", thread).c_str());
+  fuse_buf buffer;
+  memset(&buffer, 0, sizeof(buffer));
+  while (fuse_session_exited(session_) == 0) {
+    const int received = fuse_session_receive_buf(session_, &buffer);
+    if (received == -EINTR || received == -EAGAIN) continue;
+    if (received <= 0) break;  // Unmounted, aborted, or nothing that could be read again.
+    fuse_in_header header;
+    memcpy(&header, buffer.mem, sizeof(header));
+    SetCurrentRequest(thread, header.unique, header.opcode);
+    fuse_session_process_buf(session_, &buffer);
+  }
+  free(buffer.mem);
+  if (running_threads_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+    spdlog::info("mount {}: the connection to the kernel has ended", options_.mount_id);
+  }
+}
+
+void FuseSession::Join() {
+  for (std::thread& thread : threads_) {
+    if (thread.joinable()) thread.join();
+  }
+}
+
+FuseSession::~FuseSession() {
+  Join();
+  if (session_ != nullptr) fuse_session_destroy(session_);
+}
+
+FuseFigures FuseSession::Figures() const { return stats_.Figures(MonotonicNanos()); }
+
+}  // namespace pbkfs

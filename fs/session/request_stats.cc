@@ -1,0 +1,67 @@
+#include "fs/session/request_stats.h"
+
+#include <algorithm>
+
+namespace pbkfs {
+
+const std::array<double, RequestStats::kBounds> RequestStats::kBucketBounds = {
+    0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01,
+    0.025,   0.05,     0.1,     0.25,   0.5,     1,      2.5,   5,      10};
+
+absl::Span<const double> FuseLatencyBounds() { return RequestStats::kBucketBounds; }
+
+absl::string_view FuseOpName(FuseOp op) {
+  static constexpr const char* kNames[] = {
+      "lookup",   "forget",  "getattr", "setattr",  "readlink", "mknod",       "mkdir",
+      "unlink",   "rmdir",   "symlink", "rename",   "link",     "open",        "read",
+      "write",    "release", "fsync",   "opendir",  "readdir",  "readdirplus", "releasedir",
+      "fsyncdir", "statfs",  "create",  "fallocate"};
+  static_assert(std::size(kNames) == static_cast<size_t>(FuseOp::kCount));
+  return kNames[static_cast<size_t>(op)];
+}
+
+void RequestStats::End(int thread, FuseOp op, int error, int64_t now_nanos) {
+  std::atomic<int64_t>& started = started_[static_cast<size_t>(thread)];
+  const int64_t nanos = now_nanos - started.load(std::memory_order_relaxed);
+  started.store(0, std::memory_order_relaxed);
+  PerOp& figures = ops_[static_cast<size_t>(op)];
+  figures.requests.fetch_add(1, std::memory_order_relaxed);
+  figures.nanos.fetch_add(nanos, std::memory_order_relaxed);
+  const double seconds = static_cast<double>(nanos) * 1e-9;
+  const auto bound = std::lower_bound(kBucketBounds.begin(), kBucketBounds.end(), seconds);
+  figures.buckets[static_cast<size_t>(bound - kBucketBounds.begin())].fetch_add(
+      1, std::memory_order_relaxed);
+  if (error == 0) return;
+  MutexLock lock(&errors_mutex_);
+  ++errors_[{op, error}];
+}
+
+FuseFigures RequestStats::Figures(int64_t now_nanos) const {
+  FuseFigures figures;
+  for (size_t i = 0; i < kOps; ++i) {
+    const uint64_t requests = ops_[i].requests.load(std::memory_order_relaxed);
+    if (requests == 0) continue;
+    const std::string name(FuseOpName(static_cast<FuseOp>(i)));
+    figures.requests[name] = requests;
+    FuseFigures::Latency& latency = figures.latency[name];
+    latency.sum_seconds = static_cast<double>(ops_[i].nanos.load(std::memory_order_relaxed)) * 1e-9;
+    for (const auto& bucket : ops_[i].buckets) {
+      latency.buckets.push_back(bucket.load(std::memory_order_relaxed));
+    }
+  }
+  int64_t oldest = now_nanos;
+  for (const auto& started : started_) {
+    const int64_t began = started.load(std::memory_order_relaxed);
+    if (began == 0) continue;
+    ++figures.inflight;
+    oldest = std::min(oldest, began);
+  }
+  figures.oldest_age = absl::Nanoseconds(now_nanos - oldest);
+  MutexLock lock(&errors_mutex_);
+  for (const auto& [key, count] : errors_) {
+    figures.errors[{std::string(FuseOpName(key.first)), key.second}] = count;
+  }
+  return figures;
+}
+
+}  // namespace pbkfs

@@ -1,0 +1,97 @@
+// Counts the requests of one FUSE session by operation: number, errors, latency, what is in flight.
+// The hot path pays a few relaxed atomic adds. Thread-safe.
+#ifndef PBKFS_FS_SESSION_REQUEST_STATS_H_
+#define PBKFS_FS_SESSION_REQUEST_STATS_H_
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "fs/base/mutex.h"
+
+namespace pbkfs {
+
+enum class FuseOp : uint8_t {
+  kLookup,
+  kForget,
+  kGetattr,
+  kSetattr,
+  kReadlink,
+  kMknod,
+  kMkdir,
+  kUnlink,
+  kRmdir,
+  kSymlink,
+  kRename,
+  kLink,
+  kOpen,
+  kRead,
+  kWrite,
+  kRelease,
+  kFsync,
+  kOpendir,
+  kReaddir,
+  kReaddirplus,
+  kReleasedir,
+  kFsyncdir,
+  kStatfs,
+  kCreate,
+  kFallocate,
+  kCount,
+};
+absl::string_view FuseOpName(FuseOp op);
+
+// Upper bounds in seconds of the latency buckets; one more bucket holds what is slower.
+absl::Span<const double> FuseLatencyBounds();
+
+struct FuseFigures {
+  struct Latency {
+    std::vector<uint64_t> buckets;  // Not cumulative; one more than FuseLatencyBounds().
+    double sum_seconds = 0;
+  };
+  std::map<std::string, uint64_t> requests;                // By operation.
+  std::map<std::pair<std::string, int>, uint64_t> errors;  // By operation and errno.
+  std::map<std::string, Latency> latency;  // By operation; only those that occurred.
+  uint64_t inflight = 0;
+  absl::Duration oldest_age;  // Of the requests in flight; 0 where there is none.
+};
+
+class RequestStats {
+ public:
+  explicit RequestStats(int threads) : started_(static_cast<size_t>(threads)) {}
+
+  // `thread` is the number of the session's thread that serves the request.
+  void Begin(int thread, int64_t now_nanos) {
+    started_[static_cast<size_t>(thread)].store(now_nanos, std::memory_order_relaxed);
+  }
+  void End(int thread, FuseOp op, int error, int64_t now_nanos);
+
+  FuseFigures Figures(int64_t now_nanos) const;
+
+ private:
+  static constexpr size_t kOps = static_cast<size_t>(FuseOp::kCount);
+  static constexpr size_t kBounds = 19;
+  struct PerOp {
+    std::atomic<uint64_t> requests{0};
+    std::atomic<int64_t> nanos{0};
+    std::array<std::atomic<uint64_t>, kBounds + 1> buckets{};
+  };
+  friend absl::Span<const double> FuseLatencyBounds();
+  static const std::array<double, kBounds> kBucketBounds;
+
+  std::array<PerOp, kOps> ops_;
+  std::vector<std::atomic<int64_t>> started_;  // When each thread's request began; 0 = idle.
+  mutable Mutex errors_mutex_;
+  std::map<std::pair<FuseOp, int>, uint64_t> errors_ ABSL_GUARDED_BY(errors_mutex_);
+};
+
+}  // namespace pbkfs
+
+#endif  // PBKFS_FS_SESSION_REQUEST_STATS_H_

@@ -1,0 +1,84 @@
+#include "service/keeper/mounter.h"
+
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <fstream>
+#include <sstream>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "fs/base/status.h"
+
+namespace pbkfs {
+namespace {
+
+absl::StatusOr<UniqueFd> OpenTarget(const std::string& target) {
+  struct open_how how = {};
+  how.flags = O_PATH | O_DIRECTORY | O_CLOEXEC;
+  how.resolve = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
+  UniqueFd fd(static_cast<int>(syscall(SYS_openat2, AT_FDCWD, target.c_str(), &how, sizeof(how))));
+  if (!fd.valid()) return ErrnoError(errno, absl::StrCat("open mount target ", target));
+  return fd;
+}
+
+// The device number of the mount at `target` as mountinfo prints it, "" where it is not there.
+std::string DeviceOf(const std::string& target) {
+  std::ifstream table("/proc/self/mountinfo");
+  std::string line;
+  std::string device;
+  while (std::getline(table, line)) {
+    std::istringstream fields(line);
+    std::string id, parent, numbers, root, mount_point;
+    fields >> id >> parent >> numbers >> root >> mount_point;
+    if (mount_point == target) device = numbers;  // The last one is on top.
+  }
+  return device;
+}
+
+void SetReadAhead(const std::string& target, int kib) {
+  const std::string device = DeviceOf(target);
+  if (device.empty()) return;
+  std::ofstream setting(absl::StrCat("/sys/class/bdi/", device, "/read_ahead_kb"));
+  setting << kib;
+}
+
+}  // namespace
+
+absl::StatusOr<UniqueFd> MountFuse(const FuseMountOptions& options) {
+  PBKFS_ASSIGN_OR_RETURN(const UniqueFd target, OpenTarget(options.target));
+  UniqueFd fuse(open("/dev/fuse", O_RDWR | O_CLOEXEC));
+  if (!fuse.valid()) {
+    return ErrnoError(
+        errno, "open /dev/fuse (load the kernel module fuse, or give the container the device)");
+  }
+  const std::string data = absl::StrFormat(
+      "fd=%d,rootmode=40700,user_id=0,group_id=0,default_permissions,allow_other", fuse.get());
+  const std::string source = absl::StrCat("pbkfs:", options.mount_id);
+  const std::string at = absl::StrCat("/proc/self/fd/", target.get());
+  const unsigned long flags = MS_NOSUID | MS_NODEV | (options.read_only ? MS_RDONLY : 0);
+  if (mount(source.c_str(), at.c_str(), "fuse.pbkfs", flags, data.c_str()) != 0) {
+    return ErrnoError(errno, absl::StrCat("mount at ", options.target));
+  }
+  SetReadAhead(options.target, options.read_ahead_kib);
+  return fuse;
+}
+
+absl::Status UnmountFuse(const std::string& target) {
+  if (umount2(target.c_str(), UMOUNT_NOFOLLOW) == 0) return absl::OkStatus();
+  return ErrnoError(errno, absl::StrCat("unmount ", target));
+}
+
+absl::Status DetachFuse(const std::string& target) {
+  if (umount2(target.c_str(), MNT_FORCE | MNT_DETACH | UMOUNT_NOFOLLOW) == 0) {
+    return absl::OkStatus();
+  }
+  return ErrnoError(errno, absl::StrCat("detach ", target));
+}
+
+}  // namespace pbkfs
