@@ -1,0 +1,95 @@
+#!/usr/bin/env bash
+# Builds pbkfs and runs its tests on Debian 12. The closing lines are ctest's; the exit status is that of the first step
+# that failed.
+set -euo pipefail
+
+usage() {
+  cat <<'USAGE'
+usage: tests/run.sh [--full] [--no-install]
+  (nothing)      build with the default compiler, run the tests labelled quick
+  --full         also build everything with clang (thread-safety analysis as errors), run the tests of fs/ under
+                 AddressSanitizer and ThreadSanitizer, and at the end run the tests of all labels
+  --no-install   do not call deploy/install-deps.sh
+environment:
+  PBKFS_BUILD_DIR      build directory (default: ./build); other builds stand beside it as DIR-clang, -asan, -tsan
+  PBKFS_TEST_CATALOGS  directory of real catalogs; tests that need them are skipped without it
+  PBKFS_REQUIRE_ALL=1  a test that cannot run fails instead of being skipped
+USAGE
+}
+
+step() { printf '==> %s\n' "$*"; }
+
+# configure DIR [cmake options]: a directory that exists keeps its generator.
+configure() {
+  local dir=$1
+  shift
+  local options=("$@")
+  [[ -f $dir/CMakeCache.txt ]] || options+=(-G Ninja)
+  if command -v ccache >/dev/null; then
+    options+=(-DCMAKE_C_COMPILER_LAUNCHER=ccache -DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
+  fi
+  cmake -S "$root" -B "$dir" "${options[@]}"
+}
+
+build() { cmake --build "$1" --parallel "$(nproc)"; }
+
+# Some kernels place mappings where the sanitizers' runtime does not expect them; without address randomisation they
+# never do. Discovery runs test programs during the build, so the build needs this too.
+without_aslr() {
+  if command -v setarch >/dev/null && setarch "$(uname -m)" --addr-no-randomize true 2>/dev/null; then
+    setarch "$(uname -m)" --addr-no-randomize "$@"
+  else
+    "$@"
+  fi
+}
+
+# sanitized_fs_tests NAME: the tests of fs/ under the sanitizer of that name.
+sanitized_fs_tests() {
+  local sanitizer=$1 dir=$2
+  step "tests of fs/ with the $sanitizer sanitizer"
+  configure "$dir" -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++ -DPBKFS_SERVICE=OFF \
+    "-DPBKFS_SANITIZE=$sanitizer"
+  without_aslr cmake --build "$dir" --parallel "$(nproc)"
+  local tests found=0
+  for tests in "$dir"/tests/fs/*/CTestTestfile.cmake; do
+    [[ -f $tests ]] || continue
+    found=1
+    without_aslr ctest --test-dir "${tests%/*}" --output-on-failure --no-tests=error
+  done
+  ((found)) || { echo "run.sh: $dir has no tests of fs/; was the build configured with -DPBKFS_TESTS=OFF?" >&2 && exit 1; }
+}
+
+full=0
+install=1
+for argument in "$@"; do
+  case $argument in
+    --full) full=1 ;;
+    --no-install) install=0 ;;
+    -h | --help) usage && exit 0 ;;
+    *) printf 'run.sh: unknown option %s\n' "$argument" >&2 && usage >&2 && exit 2 ;;
+  esac
+done
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+build_dir=$(realpath -m "${PBKFS_BUILD_DIR:-$root/build}")
+cd "$root"
+
+if ((install)); then
+  step "packages"
+  "$root/deploy/install-deps.sh"
+fi
+step "build in $build_dir"
+configure "$build_dir"
+build "$build_dir"
+
+if ((full)); then
+  step "clang build with thread-safety analysis"
+  configure "$build_dir-clang" -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++
+  build "$build_dir-clang"
+  sanitized_fs_tests address "$build_dir-asan"
+  sanitized_fs_tests thread "$build_dir-tsan"
+  step "all tests"
+  exec ctest --test-dir "$build_dir" --output-on-failure --no-tests=error
+fi
+step "quick tests"
+exec ctest --test-dir "$build_dir" --output-on-failure --no-tests=error -L quick
