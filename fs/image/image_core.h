@@ -1,0 +1,57 @@
+// What the open files of one image hold on to: its chain, the shared caches, and which of its
+// whole-file copies passed their check. Thread-safe.
+#ifndef PBKFS_FS_IMAGE_IMAGE_CORE_H_
+#define PBKFS_FS_IMAGE_IMAGE_CORE_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "fs/base/io_stats.h"
+#include "fs/base/lower_tree.h"
+#include "fs/base/mutex.h"
+#include "fs/catalog/chain.h"
+#include "fs/image/image_caches.h"
+#include "fs/image/page_index.h"
+
+namespace pbkfs {
+
+class ImageCore {
+ public:
+  ImageCore(std::shared_ptr<const Chain> chain, std::shared_ptr<SharedCaches> caches);
+  ~ImageCore();
+
+  const Chain& chain() const { return *chain_; }
+  SharedCaches& caches() const { return *caches_; }
+  uint64_t id() const { return id_; }
+
+  // The index of a page stream, built at its first use.
+  absl::StatusOr<std::shared_ptr<const PageIndex>> IndexOf(LowerIno ino,
+                                                           const FileEntry& tip_entry) const;
+  // A stored page stream of a member, open.
+  absl::StatusOr<StoredFiles::FilePtr> OpenStream(size_t member, const FileEntry& entry) const;
+  // A whole-file copy, open, after its content passed the check of the list.
+  absl::StatusOr<StoredFiles::FilePtr> OpenCopy(LowerIno ino, size_t member,
+                                                const FileEntry& entry) const;
+  // "file 'path' of backup ID", for messages.
+  std::string Describe(size_t member, absl::string_view path) const;
+
+ private:
+  const std::shared_ptr<const Chain> chain_;
+  const std::shared_ptr<SharedCaches> caches_;
+  const uint64_t id_;
+  mutable Mutex mutex_;
+  // Survives the closing of the file: the same bytes are not read twice for it.
+  mutable absl::flat_hash_map<LowerIno, FileIdentity> verified_ ABSL_GUARDED_BY(mutex_);
+};
+
+// Whether `bytes`, the begin of a pg_control, holds the control struct whose CRC field is `crc`,
+// and that CRC is right.
+bool IsControlStructWithCrc(absl::Span<const uint8_t> bytes, uint32_t crc);
+
+}  // namespace pbkfs
+
+#endif  // PBKFS_FS_IMAGE_IMAGE_CORE_H_

@@ -1,0 +1,36 @@
+// Sizes that the read side chose, each with its reason.
+#ifndef PBKFS_FS_IMAGE_LIMITS_H_
+#define PBKFS_FS_IMAGE_LIMITS_H_
+
+#include <cstddef>
+#include <cstdint>
+
+namespace pbkfs {
+
+// Stored bytes fetched with one pread: the kernel's largest read-ahead for us is a few of these,
+// and each reading thread keeps a buffer of this size.
+inline constexpr int64_t kMaxRunBytes = 256 << 10;
+// Stored bytes between two wanted records that are cheaper to read than to skip: two raw records.
+inline constexpr int64_t kMaxRunGapBytes = 16 << 10;
+// Blocks planned at a time: one FUSE request of 1 MiB.
+inline constexpr int64_t kPlanBlocks = 128;
+// Requests from this size on are sequential scans: the kernel keeps their pages, and they would
+// only push the pages of clones out of our cache.
+inline constexpr size_t kCacheBypassBytes = 128 << 10;
+
+// Stored files kept open for all images; well below the usual soft limit of 1024 descriptors.
+inline constexpr size_t kMaxOpenStoredFiles = 512;
+// More shards than reading threads of a busy mount.
+inline constexpr size_t kPageCacheShards = 16;
+// Entries in use that an eviction looks past before it gives up for now.
+inline constexpr int kMaxEvictionSteps = 64;
+// A damaged relation can give thousands of errors a second; the counters have them all.
+inline constexpr int kErrorLinesPerSecond = 10;
+// Buffer of the check of whole-file copies.
+inline constexpr size_t kVerifyBufferBytes = 256 << 10;
+// PostgreSQL keeps the control struct within one disk sector.
+inline constexpr size_t kMaxControlStructBytes = 512;
+
+}  // namespace pbkfs
+
+#endif  // PBKFS_FS_IMAGE_LIMITS_H_

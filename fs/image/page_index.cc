@@ -1,0 +1,117 @@
+#include "fs/image/page_index.h"
+
+#include <algorithm>
+#include <cassert>
+#include <limits>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "fs/base/status.h"
+#include "fs/catalog/limits.h"
+
+namespace pbkfs {
+namespace {
+
+constexpr int kLengthBits = 13;
+constexpr int kPositionBits = 31;
+constexpr int kMemberBits = 64 - kLengthBits - kPositionBits;
+// The place of a block that nobody stores. No record has it: members are far below 2^20.
+constexpr uint64_t kNowhere = std::numeric_limits<uint64_t>::max();
+static_assert(kPageBytes == 1 << kLengthBits);
+static_assert(kMaxPageStreamBytes < int64_t{1} << kPositionBits);
+static_assert(kMaxChainLength < (1u << kMemberBits) - 1);
+
+uint64_t Pack(uint32_t member, const PageRecord& record) {
+  return uint64_t{member} << (kLengthBits + kPositionBits) |
+         uint64_t{record.length - 1u} << kPositionBits | record.position;
+}
+
+absl::Status Contradiction(const FileEntry& tip, absl::string_view what) {
+  return ReasonError(absl::StatusCode::kDataLoss, reason::kCatalogCorrupt,
+                     absl::StrCat("'", tip.path, "': ", what));
+}
+
+}  // namespace
+
+std::optional<PageLocation> PageIndex::Find(int64_t block) const {
+  assert(block >= 0);
+  if (block >= BlockCount()) return std::nullopt;
+  const uint64_t place = places_[static_cast<size_t>(block)];
+  if (place == kNowhere) return std::nullopt;
+  PageLocation location;
+  location.member = static_cast<uint32_t>(place >> (kLengthBits + kPositionBits));
+  location.length = static_cast<int64_t>(place >> kPositionBits & ((1u << kLengthBits) - 1)) + 1;
+  location.position = static_cast<int64_t>(place & ((uint64_t{1} << kPositionBits) - 1));
+  location.checksum = checksums_[static_cast<size_t>(block)];
+  return location;
+}
+
+int64_t PageIndex::MemoryBytes() const {
+  return static_cast<int64_t>(sizeof(*this) + places_.capacity() * sizeof(places_[0]) +
+                              checksums_.capacity() * sizeof(checksums_[0]));
+}
+
+PageIndexBuilder::PageIndexBuilder() : index_(std::make_shared<PageIndex>()) {}
+
+void PageIndexBuilder::Add(uint32_t member, absl::Span<const PageRecord> records, int64_t limit) {
+  // Records ascend in block: the last visible one tells how far the index has to reach.
+  const auto visible_end =
+      std::partition_point(records.begin(), records.end(),
+                           [limit](const PageRecord& record) { return record.block < limit; });
+  if (visible_end == records.begin()) return;
+  const size_t count = size_t{std::prev(visible_end)->block} + 1;
+  if (index_->places_.size() < count) {
+    index_->places_.resize(count, kNowhere);
+    index_->checksums_.resize(count, 0);
+  }
+  for (auto record = records.begin(); record != visible_end; ++record) {
+    uint64_t& place = index_->places_[record->block];
+    if (place != kNowhere) continue;
+    place = Pack(member, *record);
+    index_->checksums_[record->block] = record->checksum;
+    ++index_->stored_blocks_;
+  }
+}
+
+std::shared_ptr<const PageIndex> PageIndexBuilder::Finish() {
+  index_->places_.shrink_to_fit();
+  index_->checksums_.shrink_to_fit();
+  return std::move(index_);
+}
+
+EntryHistory HistoryOf(const Chain& chain, const FileEntry& tip_entry) {
+  EntryHistory history;
+  history.reserve(chain.members.size());
+  for (size_t i = 0; i + 1 < chain.members.size(); ++i) {
+    history.push_back(chain.members[i]->list.Find(tip_entry.path, tip_entry.external_dir));
+  }
+  history.push_back(&tip_entry);
+  return history;
+}
+
+absl::StatusOr<std::shared_ptr<const PageIndex>> BuildPageIndex(const EntryHistory& history,
+                                                                const PageRecordSource& source) {
+  PageIndexBuilder builder;
+  const FileEntry& tip = *history.back();
+  int64_t limit = tip.n_blocks > 0 ? tip.n_blocks : kSegmentBlocks;
+  for (size_t i = history.size(); i-- > 0;) {
+    const FileEntry* entry = history[i];
+    // Absent or empty here: whatever older members store was gone at this time.
+    if (entry == nullptr || entry->size == 0) break;
+    if (!entry->IsPageStream()) {
+      return Contradiction(tip, "a member of the chain lists it as a plain file");
+    }
+    if (entry->size > 0) {
+      absl::StatusOr<std::vector<PageRecord>> records = source(i, *entry);
+      if (!records.ok()) return records.status();
+      builder.Add(static_cast<uint32_t>(i), *records, limit);
+    }
+    // Every block below the file's length has its place; nothing older can show.
+    if (builder.StoredBlocks() == tip.n_blocks) break;
+    // The tip's own length is in `limit` from the start; others bind what is older than they are.
+    if (entry->n_blocks > 0) limit = std::min(limit, entry->n_blocks);
+  }
+  return builder.Finish();
+}
+
+}  // namespace pbkfs
