@@ -1,0 +1,53 @@
+// The command line of pbkfs: which options each command takes, and how they become requests.
+//
+// Options may stand before and after the command, as `--name value` or `--name=value`.
+#ifndef PBKFS_CLIENT_ARGUMENTS_H_
+#define PBKFS_CLIENT_ARGUMENTS_H_
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "pbkfs/v1/catalog.pb.h"
+#include "pbkfs/v1/mount.pb.h"
+
+namespace pbkfs::client {
+
+struct Arguments {
+  std::string command;                                      // "" = none was given.
+  std::vector<std::string> operands;                        // What follows the command.
+  std::map<std::string, std::vector<std::string>> options;  // By name without "--"; flags have "".
+  std::string address;                                      // As gRPC wants it.
+  bool json = false;
+  bool help = false;
+  bool version = false;
+
+  bool Has(const std::string& name) const { return options.count(name) > 0; }
+  // The last value given, "" where none was.
+  std::string Value(const std::string& name) const;
+};
+
+// `words` without the program's name. `environment_address` is PBKFS_ADDRESS, "" where it is not
+// set. INVALID_ARGUMENT for what does not fit; the message says what would.
+absl::StatusOr<Arguments> ParseArguments(const std::vector<std::string>& words,
+                                         const std::string& environment_address);
+
+// Requests from the arguments of a command. Relative paths are taken from `directory`.
+absl::StatusOr<v1::MountRequest> MountRequestOf(const Arguments& arguments,
+                                                const std::string& directory);
+absl::StatusOr<v1::UnmountRequest> UnmountRequestOf(const Arguments& arguments,
+                                                    const std::string& directory);
+absl::StatusOr<v1::ListBackupsRequest> ListBackupsRequestOf(const Arguments& arguments,
+                                                            const std::string& directory);
+absl::StatusOr<v1::StatsRequest> StatsRequestOf(const Arguments& arguments);
+
+// "USER[:GROUP]" by name or number; without a group the user's own.
+absl::StatusOr<v1::Owner> ParseOwner(absl::string_view text);
+// "immediate", "latest", "time=…", "xid=…", "lsn=…" or "name=…".
+absl::StatusOr<v1::Recovery> ParseRecoveryTarget(absl::string_view text);
+
+}  // namespace pbkfs::client
+
+#endif  // PBKFS_CLIENT_ARGUMENTS_H_

@@ -1,0 +1,164 @@
+#include "client/commands.h"
+
+#include <chrono>
+#include <memory>
+#include <utility>
+
+#include "absl/status/statusor.h"
+#include "client/arguments.h"
+#include "client/errors.h"
+#include "client/help.h"
+#include "client/output.h"
+#include "grpcpp/channel.h"
+#include "grpcpp/client_context.h"
+#include "grpcpp/create_channel.h"
+#include "grpcpp/security/credentials.h"
+#include "pbkfs/v1/catalog.grpc.pb.h"
+#include "pbkfs/v1/mount.grpc.pb.h"
+
+namespace pbkfs::client {
+namespace {
+
+// Mounting a catalog on slow storage may take a while; a daemon that hangs must not hang scripts
+// for ever.
+constexpr std::chrono::minutes kCallTimeout{10};
+
+// One run: the arguments, where to print, and the daemon.
+class Session {
+ public:
+  Session(const Arguments& arguments, const std::string& directory, std::ostream& out,
+          std::ostream& err)
+      : arguments_(arguments), directory_(directory), out_(out), err_(err) {}
+
+  int Run() {
+    if (arguments_.command == "mount") return Mount();
+    if (arguments_.command == "unmount") return Unmount();
+    if (arguments_.command == "list") return List();
+    if (arguments_.command == "stats") return arguments_.Has("watch") ? WatchStats() : Stats();
+    return Backups();
+  }
+
+ private:
+  int Mount() {
+    const absl::StatusOr<v1::MountRequest> request = MountRequestOf(arguments_, directory_);
+    if (!request.ok()) return Usage(request.status());
+    return Call<v1::Mount>(
+        *request, &v1::MountService::Stub::Mount, Timeout(), Mounts(),
+        [&](const v1::Mount& mount) { return MountText(mount, request->validate_only()); });
+  }
+
+  int Unmount() {
+    const absl::StatusOr<v1::UnmountRequest> request = UnmountRequestOf(arguments_, directory_);
+    if (!request.ok()) return Usage(request.status());
+    const auto deadline = Timeout() + std::chrono::seconds(request->wait().seconds());
+    return Call<v1::UnmountResponse>(*request, &v1::MountService::Stub::Unmount, deadline, Mounts(),
+                                     UnmountText);
+  }
+
+  int List() {
+    return Call<v1::ListMountsResponse>(v1::ListMountsRequest(),
+                                        &v1::MountService::Stub::ListMounts, Timeout(), Mounts(),
+                                        ListText);
+  }
+
+  int Stats() {
+    const absl::StatusOr<v1::StatsRequest> request = StatsRequestOf(arguments_);
+    if (!request.ok()) return Usage(request.status());
+    return Call<v1::StatsResponse>(*request, &v1::MountService::Stub::Stats, Timeout(), Mounts(),
+                                   StatsText);
+  }
+
+  int WatchStats() {
+    v1::WatchStatsRequest request;
+    if (!arguments_.operands.empty()) request.set_mount_id(arguments_.operands[0]);
+    grpc::ClientContext context;
+    const auto stub = Mounts();
+    const auto reader = stub->WatchStats(&context, request);
+    v1::StatsResponse response;
+    while (reader->Read(&response)) Print(response, StatsText);
+    return Result(reader->Finish());
+  }
+
+  int Backups() {
+    const absl::StatusOr<v1::ListBackupsRequest> request =
+        ListBackupsRequestOf(arguments_, directory_);
+    if (!request.ok()) return Usage(request.status());
+    return Call<v1::ListBackupsResponse>(*request, &v1::CatalogService::Stub::ListBackups,
+                                         Timeout(), v1::CatalogService::NewStub(Channel()),
+                                         BackupsText);
+  }
+
+  // One unary call; `text` makes the table of the answer.
+  template <typename Response, typename Request, typename Method, typename Stub, typename Text>
+  int Call(const Request& request, Method method, std::chrono::system_clock::time_point deadline,
+           const std::unique_ptr<Stub>& stub, Text text) {
+    grpc::ClientContext context;
+    context.set_deadline(deadline);
+    Response response;
+    const grpc::Status status = ((*stub).*method)(&context, request, &response);
+    if (status.ok()) Print(response, text);
+    return Result(status);
+  }
+
+  template <typename Response, typename Text>
+  void Print(const Response& response, Text text) {
+    out_ << (arguments_.json ? ToJson(response) : text(response)) << std::flush;
+  }
+
+  int Result(const grpc::Status& status) {
+    const int code = static_cast<int>(status.error_code());
+    if (!status.ok()) {
+      err_ << ErrorText(arguments_.command,
+                        CallError{code, status.error_message(), status.error_details()},
+                        arguments_.address);
+    }
+    return ExitCodeOf(code);
+  }
+
+  int Usage(const absl::Status& status) {
+    err_ << "pbkfs: " << status.message() << "\nnext step: see pbkfs " << arguments_.command
+         << " --help\n";
+    return kExitUsage;
+  }
+
+  std::shared_ptr<grpc::Channel> Channel() const {
+    return grpc::CreateChannel(arguments_.address, grpc::InsecureChannelCredentials());
+  }
+  std::unique_ptr<v1::MountService::Stub> Mounts() const {
+    return v1::MountService::NewStub(Channel());
+  }
+  static std::chrono::system_clock::time_point Timeout() {
+    return std::chrono::system_clock::now() + kCallTimeout;
+  }
+
+  const Arguments& arguments_;
+  const std::string& directory_;
+  std::ostream& out_;
+  std::ostream& err_;
+};
+
+}  // namespace
+
+int RunClient(const std::vector<std::string>& words, const std::string& environment_address,
+              const std::string& directory, std::ostream& out, std::ostream& err) {
+  const absl::StatusOr<Arguments> arguments = ParseArguments(words, environment_address);
+  if (!arguments.ok()) {
+    err << "pbkfs: " << arguments.status().message() << "\nnext step: see pbkfs --help\n";
+    return kExitUsage;
+  }
+  if (arguments->version) {
+    out << "pbkfs " PBKFS_VERSION "\n";
+    return kExitDone;
+  }
+  if (arguments->help) {
+    out << HelpText(arguments->command);
+    return kExitDone;
+  }
+  if (arguments->command.empty()) {
+    err << HelpText("");
+    return kExitUsage;
+  }
+  return Session(*arguments, directory, out, err).Run();
+}
+
+}  // namespace pbkfs::client

@@ -1,0 +1,68 @@
+#include "client/errors.h"
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "google/rpc/error_details.pb.h"
+#include "google/rpc/status.pb.h"
+
+namespace pbkfs::client {
+
+int ExitCodeOf(int code) {
+  switch (static_cast<absl::StatusCode>(code)) {
+    case absl::StatusCode::kOk:
+      return kExitDone;
+    case absl::StatusCode::kInvalidArgument:
+    case absl::StatusCode::kOutOfRange:
+      return kExitUsage;
+    case absl::StatusCode::kNotFound:
+      return 3;
+    case absl::StatusCode::kAlreadyExists:
+    case absl::StatusCode::kAborted:
+      return 4;
+    case absl::StatusCode::kFailedPrecondition:
+      return 5;
+    case absl::StatusCode::kUnavailable:
+      return 6;
+    case absl::StatusCode::kDataLoss:
+      return 7;
+    default:
+      return kExitFailed;
+  }
+}
+
+std::string ReasonOfDetails(const std::string& details) {
+  google::rpc::Status status;
+  if (!status.ParseFromString(details)) return "";
+  for (const google::protobuf::Any& detail : status.details()) {
+    google::rpc::ErrorInfo info;
+    if (detail.Is<google::rpc::ErrorInfo>() && detail.UnpackTo(&info)) return info.reason();
+  }
+  return "";
+}
+
+std::string ErrorText(absl::string_view command, const CallError& error,
+                      absl::string_view address) {
+  const auto code = static_cast<absl::StatusCode>(error.code);
+  const std::string reason = ReasonOfDetails(error.details);
+  std::string text = absl::StrCat("pbkfs: ", command, " failed: ");
+  if (code == absl::StatusCode::kUnavailable && reason.empty()) {
+    absl::StrAppend(&text, "no daemon answers at ", address, " (", error.message,
+                    ")\nnext step: is pbkfsd running? name its socket with --address or "
+                    "PBKFS_ADDRESS\n");
+    return text;
+  }
+  if (code == absl::StatusCode::kUnimplemented && reason.empty()) {
+    absl::StrAppend(&text, "the daemon does not have this call; is it older than pbkfs?\n");
+    return text;
+  }
+  if (code == absl::StatusCode::kDeadlineExceeded) {
+    absl::StrAppend(&text, "the daemon did not answer in time; see its log, and pbkfs list\n");
+    return text;
+  }
+  absl::StrAppend(&text, error.message.empty() ? absl::StatusCodeToString(code) : error.message,
+                  "\n");
+  if (!reason.empty()) absl::StrAppend(&text, "reason: ", reason, "\n");
+  return text;
+}
+
+}  // namespace pbkfs::client

@@ -1,0 +1,219 @@
+// The part of arguments.h that makes requests.
+#include <grp.h>
+#include <pwd.h>
+
+#include <filesystem>
+#include <limits>
+
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "absl/time/time.h"
+#include "client/arguments.h"
+#include "client/status_macros.h"
+
+namespace pbkfs::client {
+namespace {
+
+absl::Status Usage(absl::string_view message) { return absl::InvalidArgumentError(message); }
+
+std::string AbsolutePath(const std::string& path, const std::string& directory) {
+  if (path.empty()) return path;
+  std::string normal = (std::filesystem::path(directory) / path).lexically_normal().string();
+  while (normal.size() > 1 && normal.back() == '/') normal.pop_back();
+  return normal;
+}
+
+absl::StatusOr<std::string> Required(const Arguments& arguments, const std::string& name) {
+  std::string value = arguments.Value(name);
+  if (value.empty()) return Usage(absl::StrCat(arguments.command, " needs --", name));
+  return value;
+}
+
+absl::Status TakeEnums(const Arguments& arguments, v1::MountRequest* request) {
+  if (arguments.Has("catalog-lock")) {
+    const std::string value = arguments.Value("catalog-lock");
+    if (value == "auto") {
+      request->set_catalog_lock(v1::CATALOG_LOCK_AUTO);
+    } else if (value == "required") {
+      request->set_catalog_lock(v1::CATALOG_LOCK_REQUIRED);
+    } else if (value == "off") {
+      request->set_catalog_lock(v1::CATALOG_LOCK_OFF);
+    } else {
+      return Usage(absl::StrCat("--catalog-lock ", value, ": use auto, required or off"));
+    }
+  }
+  if (arguments.Has("tablespaces")) {
+    const std::string value = arguments.Value("tablespaces");
+    if (value == "directory") {
+      request->set_tablespaces(v1::TABLESPACE_MODE_DIRECTORY);
+    } else if (value == "symlink") {
+      request->set_tablespaces(v1::TABLESPACE_MODE_SYMLINK);
+    } else {
+      return Usage(absl::StrCat("--tablespaces ", value, ": use directory or symlink"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status TakeSettings(const Arguments& arguments, v1::MountRequest* request) {
+  const auto it = arguments.options.find("set");
+  if (it == arguments.options.end()) return absl::OkStatus();
+  for (const std::string& setting : it->second) {
+    const size_t equals = setting.find('=');
+    if (equals == std::string::npos || equals == 0) {
+      return Usage(absl::StrCat("--set ", setting, ": use NAME=VALUE"));
+    }
+    (*request->mutable_settings())[setting.substr(0, equals)] = setting.substr(equals + 1);
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<google::protobuf::Duration> ParseWait(const std::string& text) {
+  absl::Duration wait;
+  double seconds = 0;
+  if (absl::SimpleAtod(text, &seconds)) {
+    wait = absl::Seconds(seconds);
+  } else if (!absl::ParseDuration(text, &wait)) {
+    return Usage(absl::StrCat("--wait ", text, ": use a number of seconds"));
+  }
+  if (wait < absl::ZeroDuration() || wait > absl::Hours(24 * 365)) {
+    return Usage(absl::StrCat("--wait ", text, ": out of range"));
+  }
+  google::protobuf::Duration out;
+  absl::Duration rest;
+  out.set_seconds(absl::IDivDuration(wait, absl::Seconds(1), &rest));
+  out.set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(rest)));
+  return out;
+}
+
+bool ParsePointInTime(absl::string_view text, absl::Time* time) {
+  std::string error;
+  for (const char* format : {absl::RFC3339_full, "%Y-%m-%d%ET%H:%M:%E*S", "%Y-%m-%d %H:%M:%E*S%Ez",
+                             "%Y-%m-%d %H:%M:%E*S %Ez", "%Y-%m-%d %H:%M:%E*S"}) {
+    if (absl::ParseTime(format, text, absl::LocalTimeZone(), time, &error)) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+absl::StatusOr<v1::Owner> ParseOwner(absl::string_view text) {
+  const size_t colon = text.find(':');
+  const std::string user(text.substr(0, colon));
+  v1::Owner owner;
+  uint32_t number = 0;
+  if (absl::SimpleAtoi(user, &number)) {
+    owner.set_uid(number);
+    const struct passwd* entry = getpwuid(number);
+    owner.set_gid(entry == nullptr ? number : entry->pw_gid);
+  } else {
+    const struct passwd* entry = user.empty() ? nullptr : getpwnam(user.c_str());
+    if (entry == nullptr) return Usage(absl::StrCat("--owner ", text, ": there is no such user"));
+    owner.set_uid(entry->pw_uid);
+    owner.set_gid(entry->pw_gid);
+  }
+  if (colon == absl::string_view::npos) return owner;
+  const std::string group(text.substr(colon + 1));
+  if (absl::SimpleAtoi(group, &number)) {
+    owner.set_gid(number);
+    return owner;
+  }
+  const struct group* entry = group.empty() ? nullptr : getgrnam(group.c_str());
+  if (entry == nullptr) return Usage(absl::StrCat("--owner ", text, ": there is no such group"));
+  owner.set_gid(entry->gr_gid);
+  return owner;
+}
+
+absl::StatusOr<v1::Recovery> ParseRecoveryTarget(absl::string_view text) {
+  v1::Recovery recovery;
+  const absl::string_view whole = text;
+  uint64_t xid = 0;
+  absl::Time time;
+  if (text == "immediate") {
+    recovery.set_immediate(true);
+  } else if (text == "latest") {
+    recovery.set_latest(true);
+  } else if (absl::ConsumePrefix(&text, "xid=") && absl::SimpleAtoi(text, &xid)) {
+    recovery.set_xid(xid);
+  } else if (absl::ConsumePrefix(&text, "lsn=") && absl::StrContains(text, '/')) {
+    recovery.set_lsn(std::string(text));
+  } else if (absl::ConsumePrefix(&text, "name=") && !text.empty()) {
+    recovery.set_name(std::string(text));
+  } else if (absl::ConsumePrefix(&text, "time=") && ParsePointInTime(text, &time)) {
+    const int64_t seconds = absl::ToUnixSeconds(time);
+    recovery.mutable_time()->set_seconds(seconds);
+    recovery.mutable_time()->set_nanos(
+        static_cast<int32_t>(absl::ToInt64Nanoseconds(time - absl::FromUnixSeconds(seconds))));
+  } else {
+    return Usage(absl::StrCat("--recovery-target ", whole,
+                              ": use immediate, latest, time=2026-01-31T12:00:00Z, xid=…, lsn=X/Y "
+                              "or name=…"));
+  }
+  return recovery;
+}
+
+absl::StatusOr<v1::MountRequest> MountRequestOf(const Arguments& arguments,
+                                                const std::string& directory) {
+  v1::MountRequest request;
+  CLIENT_ASSIGN_OR_RETURN(const std::string store, Required(arguments, "store"));
+  CLIENT_ASSIGN_OR_RETURN(*request.mutable_instance(), Required(arguments, "instance"));
+  CLIENT_ASSIGN_OR_RETURN(const std::string target, Required(arguments, "target"));
+  request.set_store(AbsolutePath(store, directory));
+  request.set_target(AbsolutePath(target, directory));
+  request.set_diff_dir(AbsolutePath(arguments.Value("diff"), directory));
+  request.set_mount_id(arguments.Value("id"));
+  request.set_backup_id(arguments.Value("backup"));
+  if (arguments.Has("owner")) {
+    CLIENT_ASSIGN_OR_RETURN(*request.mutable_owner(), ParseOwner(arguments.Value("owner")));
+  }
+  request.set_read_only(arguments.Has("read-only"));
+  if (arguments.Has("materialize-on-read")) request.set_materialize_on_read(true);
+  request.set_ephemeral(arguments.Has("ephemeral"));
+  request.set_force(arguments.Has("force"));
+  CLIENT_RETURN_IF_ERROR(TakeEnums(arguments, &request));
+  if (arguments.Has("recovery-target")) {
+    CLIENT_ASSIGN_OR_RETURN(*request.mutable_recovery(),
+                            ParseRecoveryTarget(arguments.Value("recovery-target")));
+  }
+  CLIENT_RETURN_IF_ERROR(TakeSettings(arguments, &request));
+  request.set_default_config(arguments.Has("default-config"));
+  request.set_validate_only(arguments.Has("dry-run"));
+  return request;
+}
+
+absl::StatusOr<v1::UnmountRequest> UnmountRequestOf(const Arguments& arguments,
+                                                    const std::string& directory) {
+  if (arguments.operands.empty()) return Usage("unmount needs an ID or a TARGET");
+  v1::UnmountRequest request;
+  const std::string& operand = arguments.operands[0];
+  if (absl::StrContains(operand, '/')) {
+    request.set_target(AbsolutePath(operand, directory));
+  } else {
+    request.set_mount_id(operand);
+  }
+  if (arguments.Has("wait")) {
+    CLIENT_ASSIGN_OR_RETURN(*request.mutable_wait(), ParseWait(arguments.Value("wait")));
+  }
+  request.set_force(arguments.Has("force"));
+  request.set_delete_diff(arguments.Has("delete-diff"));
+  return request;
+}
+
+absl::StatusOr<v1::ListBackupsRequest> ListBackupsRequestOf(const Arguments& arguments,
+                                                            const std::string& directory) {
+  v1::ListBackupsRequest request;
+  CLIENT_ASSIGN_OR_RETURN(const std::string store, Required(arguments, "store"));
+  request.set_store(AbsolutePath(store, directory));
+  request.set_instance(arguments.Value("instance"));
+  return request;
+}
+
+absl::StatusOr<v1::StatsRequest> StatsRequestOf(const Arguments& arguments) {
+  v1::StatsRequest request;
+  if (!arguments.operands.empty()) request.set_mount_id(arguments.operands[0]);
+  return request;
+}
+
+}  // namespace pbkfs::client

@@ -1,0 +1,54 @@
+#include "service/health_service.h"
+
+#include <memory>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "service/limits.h"
+
+namespace pbkfs {
+
+using grpc::health::v1::HealthCheckRequest;
+using grpc::health::v1::HealthCheckResponse;
+
+HealthCheckResponse::ServingStatus HealthServiceImpl::StatusOf(const std::string& service) const {
+  if (service.empty()) {
+    return stopping_ ? HealthCheckResponse::NOT_SERVING : HealthCheckResponse::SERVING;
+  }
+  absl::string_view id = service;
+  if (!absl::ConsumePrefix(&id, "mount/")) return HealthCheckResponse::SERVICE_UNKNOWN;
+  const std::shared_ptr<const LiveMount> mount = manager_.Find(std::string(id));
+  if (mount == nullptr) return HealthCheckResponse::SERVICE_UNKNOWN;
+  return mount->Healthy() ? HealthCheckResponse::SERVING : HealthCheckResponse::NOT_SERVING;
+}
+
+grpc::Status HealthServiceImpl::Check(grpc::ServerContext*, const HealthCheckRequest* request,
+                                      HealthCheckResponse* response) {
+  const HealthCheckResponse::ServingStatus status = StatusOf(request->service());
+  if (status == HealthCheckResponse::SERVICE_UNKNOWN) {
+    return grpc::Status(grpc::StatusCode::NOT_FOUND,
+                        absl::StrCat("no service '", request->service(),
+                                     "'; there are \"\" and \"mount/<id>\" of each mount"));
+  }
+  response->set_status(status);
+  return grpc::Status::OK;
+}
+
+grpc::Status HealthServiceImpl::Watch(grpc::ServerContext* context,
+                                      const HealthCheckRequest* request,
+                                      grpc::ServerWriter<HealthCheckResponse>* writer) {
+  int last = -1;
+  while (!context->IsCancelled() && !stopping_) {
+    HealthCheckResponse response;
+    response.set_status(StatusOf(request->service()));
+    if (response.status() != last) {
+      last = response.status();
+      if (!writer->Write(response)) break;
+    }
+    std::this_thread::sleep_for(kHealthWatchPeriod);
+  }
+  return grpc::Status(grpc::StatusCode::CANCELLED, "the watch ended");
+}
+
+}  // namespace pbkfs

@@ -1,0 +1,66 @@
+// Limits of the control plane, each with its reason.
+#ifndef PBKFS_SERVICE_LIMITS_H_
+#define PBKFS_SERVICE_LIMITS_H_
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+
+namespace pbkfs {
+
+// A mount costs threads (8 by default) and descriptors; at a thousand a typo in a loop shows before
+// the machine is out of either.
+inline constexpr size_t kMaxMounts = 1024;
+
+// Length of mount_id: it becomes a directory name, a metric label and a health service name
+// ("mount/<id>").
+inline constexpr size_t kMaxMountIdLength = 63;
+
+// The kernel's PATH_MAX without the final NUL.
+inline constexpr size_t kMaxPathLength = 4095;
+// The kernel's own bound on symbolic links in one path walk.
+inline constexpr int kMaxSymlinks = 40;
+
+// More than this many threads on one mount never paid off in measurements and makes teardown slow.
+inline constexpr uint32_t kDefaultThreads = 8;
+inline constexpr uint32_t kMaxThreads = 256;
+
+// Configuration files of PostgreSQL are a few dozen KiB; larger ones are not read into memory.
+inline constexpr int64_t kMaxConfigFileBytes = 4 << 20;
+// PostgreSQL's own bound on nested include directives.
+inline constexpr int kMaxConfigDepth = 10;
+// Files that the include directives of one configuration may pull in: an untrusted backup must not
+// make a mount slow.
+inline constexpr int kMaxConfigFiles = 256;
+
+// Server settings of a request: each becomes a line in two files and an argument of start_command.
+inline constexpr size_t kMaxSettings = 256;
+inline constexpr size_t kMaxSettingBytes = 64 << 10;
+
+// The health contract is 5 s from a failure to NOT_SERVING: a probe each 2 s, and a probe that has
+// not answered for 4 s counts as failed.
+inline constexpr std::chrono::milliseconds kHealthProbePeriod{2000};
+inline constexpr std::chrono::milliseconds kHealthProbeOverdue{4000};
+// How often Health.Watch looks for a change and for a caller that went away.
+inline constexpr std::chrono::milliseconds kHealthWatchPeriod{250};
+
+// Between attempts to unmount a busy target while Unmount waits.
+inline constexpr std::chrono::milliseconds kUnmountRetryPeriod{50};
+// An Unmount waits no longer than this, whatever the request says.
+inline constexpr std::chrono::hours kMaxUnmountWait{24};
+
+// A session notices within this time that its mount was detached by somebody else.
+inline constexpr std::chrono::milliseconds kDetachedGrace{1000};
+
+// Calls that are running get this long to finish when the daemon stops.
+inline constexpr std::chrono::seconds kShutdownGrace{5};
+
+// Processes named in the message about a busy target.
+inline constexpr size_t kMaxNamedUsers = 5;
+
+// pg_ctl gives up after this long: recovery of a backup may replay a lot of WAL.
+inline constexpr int kStartTimeoutSeconds = 3600;
+
+}  // namespace pbkfs
+
+#endif  // PBKFS_SERVICE_LIMITS_H_

@@ -1,0 +1,143 @@
+#include "service/logging.h"
+
+#include <memory>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "fs/base/status.h"
+#include "service/utf8.h"
+#include "spdlog/formatter.h"
+#include "spdlog/sinks/stdout_sinks.h"
+#include "spdlog/spdlog.h"
+
+namespace pbkfs {
+namespace {
+
+// Lines of this logger are bodies of JSON objects already.
+constexpr char kEventLogger[] = "event";
+
+LogFormat g_format = LogFormat::kText;
+
+class JsonFormatter : public spdlog::formatter {
+ public:
+  void format(const spdlog::details::log_msg& msg, spdlog::memory_buf_t& dest) override {
+    const absl::string_view payload(msg.payload.data(), msg.payload.size());
+    const auto level = spdlog::level::to_string_view(msg.level);
+    std::string line = absl::StrCat(
+        R"({"time":")",
+        absl::FormatTime("%Y-%m-%dT%H:%M:%E3SZ", absl::FromChrono(msg.time), absl::UTCTimeZone()),
+        R"(","level":")", absl::string_view(level.data(), level.size()), R"(",)");
+    if (absl::string_view(msg.logger_name.data(), msg.logger_name.size()) == kEventLogger) {
+      absl::StrAppend(&line, payload);
+    } else {
+      absl::StrAppend(&line, R"("message":)", JsonQuote(payload));
+    }
+    line += "}\n";
+    dest.append(line.data(), line.data() + line.size());
+  }
+  std::unique_ptr<spdlog::formatter> clone() const override {
+    return std::make_unique<JsonFormatter>();
+  }
+};
+
+bool NeedsQuotes(absl::string_view text) {
+  if (text.empty()) return true;
+  for (const char c : text) {
+    if (c <= ' ' || c == '"' || c == '=' || c == '\\' || c == 0x7f) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+std::string JsonQuote(absl::string_view text) {
+  std::string out = "\"";
+  for (const char c : ToUtf8(text)) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (c == '"' || c == '\\') {
+      out += '\\';
+      out += c;
+    } else if (byte < 0x20 || byte == 0x7f) {
+      absl::StrAppendFormat(&out, "\\u%04x", byte);
+    } else {
+      out += c;
+    }
+  }
+  out += '"';
+  return out;
+}
+
+absl::Status SetUpLogging(absl::string_view level, LogFormat format) {
+  spdlog::level::level_enum parsed = spdlog::level::info;
+  if (level == "trace") {
+    parsed = spdlog::level::trace;
+  } else if (level == "debug") {
+    parsed = spdlog::level::debug;
+  } else if (level == "warn" || level == "warning") {
+    parsed = spdlog::level::warn;
+  } else if (level == "error") {
+    parsed = spdlog::level::err;
+  } else if (level != "info") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("log level '", level, "': use trace, debug, info, warn or error"));
+  }
+  g_format = format;
+  auto sink = std::make_shared<spdlog::sinks::stderr_sink_mt>();
+  if (format == LogFormat::kJson) {
+    sink->set_formatter(std::make_unique<JsonFormatter>());
+  } else {
+    sink->set_pattern("%Y-%m-%dT%H:%M:%S.%e%z %l %v");
+  }
+  auto main_logger = std::make_shared<spdlog::logger>("pbkfsd", sink);
+  auto event_logger = std::make_shared<spdlog::logger>(kEventLogger, sink);
+  for (const auto& logger : {main_logger, event_logger}) {
+    logger->set_level(parsed);
+    logger->flush_on(spdlog::level::trace);
+  }
+  spdlog::set_default_logger(main_logger);
+  spdlog::drop(kEventLogger);
+  spdlog::register_logger(event_logger);
+  return absl::OkStatus();
+}
+
+LogEvent::LogEvent(spdlog::level::level_enum level, absl::string_view name) : level_(level) {
+  line_ = g_format == LogFormat::kJson ? absl::StrCat(R"("event":)", JsonQuote(name))
+                                       : std::string(name);
+}
+
+LogEvent::~LogEvent() {
+  auto logger = spdlog::get(kEventLogger);
+  if (logger == nullptr) logger = spdlog::default_logger();
+  logger->log(level_, spdlog::string_view_t(line_.data(), line_.size()));
+}
+
+void LogEvent::Raw(absl::string_view name, absl::string_view text, absl::string_view json) {
+  if (g_format == LogFormat::kJson) {
+    absl::StrAppend(&line_, ",", JsonQuote(name), ":", json);
+  } else {
+    absl::StrAppend(&line_, " ", name, "=", text);
+  }
+}
+
+LogEvent& LogEvent::Field(absl::string_view name, absl::string_view value) {
+  const std::string json = JsonQuote(value);
+  Raw(name, NeedsQuotes(value) ? absl::string_view(json) : value, json);
+  return *this;
+}
+
+LogEvent& LogEvent::Field(absl::string_view name, uint64_t value) {
+  const std::string text = absl::StrCat(value);
+  Raw(name, text, text);
+  return *this;
+}
+
+LogEvent& LogEvent::Field(absl::string_view name, double value) {
+  const std::string text = absl::StrFormat("%.6g", value);
+  Raw(name, text, text);
+  return *this;
+}
+
+}  // namespace pbkfs

@@ -1,0 +1,300 @@
+#include "service/mount_manager.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "fs/base/status.h"
+#include "service/limits.h"
+#include "service/logging.h"
+#include "service/proto_convert.h"
+#include "spdlog/spdlog.h"
+
+namespace pbkfs {
+namespace {
+
+absl::Status Pending(const std::string& mount_id) {
+  return ReasonError(absl::StatusCode::kAborted, reason::kOperationPending,
+                     absl::StrCat("another operation on mount '", mount_id,
+                                  "' is running; try again when it is done"));
+}
+
+absl::Status Incompatible(const std::string& mount_id, absl::string_view what) {
+  return ReasonError(absl::StatusCode::kAlreadyExists, reason::kMountIncompatible,
+                     absl::StrCat(what, " '", mount_id,
+                                  "' is mounted with other parameters; unmount it first, or choose "
+                                  "another id and target"));
+}
+
+absl::Status UnknownMount(const std::string& mount_id) {
+  return ReasonError(absl::StatusCode::kNotFound, reason::kMountNotFound,
+                     absl::StrCat("there is no mount '", mount_id, "'; see pbkfs list"));
+}
+
+// The chain in order, "FULL TOW2GV <- DELTA TOW2H7": what the log shows of a new mount.
+std::string ChainText(const v1::Mount& mount) {
+  std::string text;
+  for (const v1::ChainMember& member : mount.chain()) {
+    absl::StrAppend(&text, text.empty() ? "" : " <- ", member.mode(), " ", member.backup_id());
+  }
+  return text;
+}
+
+}  // namespace
+
+MountManager::MountManager(const PathPolicy& policy, ImageRegistry& images, Io& io)
+    : policy_(policy), images_(images), io_(io), start_time_(absl::Now()) {}
+
+absl::StatusOr<std::shared_ptr<LiveMount>> MountManager::FindExisting(
+    const v1::MountRequest& request) const {
+  for (const auto& [id, slot] : slots_) {
+    const bool same_id = id == request.mount_id();
+    if (!same_id && slot.request.target() != request.target()) continue;
+    if (slot.pending) return Pending(id);
+    if (same_id && SameMount(slot.request, request, slot.mount->Describe().backup_id())) {
+      return slot.mount;
+    }
+    return Incompatible(id, same_id ? "mount" : absl::StrCat(request.target(), ": mount"));
+  }
+  return nullptr;
+}
+
+absl::Status MountManager::CheckOthers(const v1::MountRequest& request,
+                                       const MountPaths& paths) const {
+  if (slots_.size() >= kMaxMounts) {
+    return ReasonError(
+        absl::StatusCode::kResourceExhausted, reason::kMountLimit,
+        absl::StrCat("there are ", kMaxMounts, " mounts already; unmount one first"));
+  }
+  for (const auto& [id, slot] : slots_) {
+    if (slot.paths.target == paths.target) {
+      return slot.pending ? Pending(id) : Incompatible(id, absl::StrCat(paths.target, ": mount"));
+    }
+    if (slot.paths.diff == paths.diff) {
+      return WithField(
+          ReasonError(absl::StatusCode::kFailedPrecondition, reason::kDiffInUse,
+                      absl::StrCat("diff ", request.diff_dir(), " is in use by mount '", id,
+                                   "'; name another one")),
+          "diff_dir");
+    }
+    PBKFS_RETURN_IF_ERROR(CheckApartFrom(paths, slot.paths, id));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<v1::Mount> MountManager::Mount(const v1::MountRequest& original) {
+  PBKFS_ASSIGN_OR_RETURN(const v1::MountRequest request,
+                         NormalizeRequest(original, policy_.state_directory()));
+  {
+    // Before the paths are resolved: the target of a mount that exists is not touched.
+    MutexLock lock(&mutex_);
+    if (draining_) {
+      return ReasonError(absl::StatusCode::kUnavailable, reason::kDraining,
+                         "the daemon is stopping; try again when it is back");
+    }
+    PBKFS_ASSIGN_OR_RETURN(const std::shared_ptr<LiveMount> existing, FindExisting(request));
+    if (existing != nullptr) return existing->Describe();
+  }
+  PBKFS_ASSIGN_OR_RETURN(const RequestPaths where, ResolvePaths(request, policy_));
+  {
+    MutexLock lock(&mutex_);
+    PBKFS_ASSIGN_OR_RETURN(const std::shared_ptr<LiveMount> existing, FindExisting(request));
+    if (existing != nullptr) return existing->Describe();
+    PBKFS_RETURN_IF_ERROR(CheckOthers(request, where.paths));
+    if (!request.validate_only()) {
+      Slot& slot = slots_[request.mount_id()];
+      slot.paths = where.paths;
+      slot.request = request;
+      slot.pending = true;
+    }
+  }
+  if (request.validate_only()) {
+    PBKFS_ASSIGN_OR_RETURN(const MountPlan plan, PlanMount(request, where, images_, io_));
+    return plan.mount;
+  }
+  absl::StatusOr<v1::Mount> made = MakeMount(request, where);
+  if (!made.ok()) {
+    MutexLock lock(&mutex_);
+    slots_.erase(request.mount_id());
+  }
+  return made;
+}
+
+absl::StatusOr<v1::Mount> MountManager::MakeMount(const v1::MountRequest& request,
+                                                  const RequestPaths& where) {
+  PBKFS_ASSIGN_OR_RETURN(MountPlan plan, PlanMount(request, where, images_, io_));
+  PBKFS_ASSIGN_OR_RETURN(const std::shared_ptr<LiveMount> mount,
+                         LiveMount::Create(std::move(plan), io_));
+  const v1::Mount description = mount->Describe();
+  LogEvent(spdlog::level::info, "mounted")
+      .Field("mount", description.mount_id())
+      .Field("instance", description.instance())
+      .Field("backup", description.backup_id())
+      .Field("chain", ChainText(description))
+      .Field("target", description.target())
+      .Field("diff", description.diff_dir())
+      .Field("seconds", absl::ToDoubleSeconds(mount->build_time()));
+  MutexLock lock(&mutex_);
+  Slot& slot = slots_[request.mount_id()];
+  slot.mount = mount;
+  slot.pending = false;
+  mount_durations_.Add(mount->build_time());
+  return description;
+}
+
+absl::StatusOr<std::string> MountManager::FindUnmountId(const v1::UnmountRequest& request) const {
+  if (request.mount_id().empty() == request.target().empty()) {
+    return WithField(ReasonError(absl::StatusCode::kInvalidArgument, reason::kInvalidField,
+                                 "mount_id: give either mount_id or target"),
+                     "mount_id");
+  }
+  if (!request.mount_id().empty()) {
+    return slots_.count(request.mount_id()) > 0 ? request.mount_id() : std::string();
+  }
+  PBKFS_ASSIGN_OR_RETURN(const std::string target, CleanPath("target", request.target()));
+  for (const auto& [id, slot] : slots_) {
+    if (slot.request.target() == target || slot.paths.target == target) return id;
+  }
+  return std::string();
+}
+
+absl::StatusOr<v1::UnmountResponse> MountManager::Unmount(const v1::UnmountRequest& request,
+                                                          const std::function<bool()>& cancelled) {
+  v1::UnmountResponse response;
+  response.set_mount_id(request.mount_id());
+  std::shared_ptr<LiveMount> mount;
+  {
+    MutexLock lock(&mutex_);
+    PBKFS_ASSIGN_OR_RETURN(const std::string id, FindUnmountId(request));
+    if (id.empty()) return response;
+    Slot& slot = slots_[id];
+    if (slot.pending) return Pending(id);
+    slot.pending = true;
+    mount = slot.mount;
+  }
+  response.set_mount_id(mount->id());
+  response.set_diff_dir(mount->request().diff_dir());
+  UnmountOptions options;
+  options.wait = request.has_wait() ? FromProto(request.wait()) : absl::ZeroDuration();
+  options.cancelled = cancelled;
+  options.force = request.force();
+  options.delete_diff = request.delete_diff();
+  const absl::StatusOr<UnmountResult> result = mount->Unmount(options);
+  if (!result.ok() && mount->Describe().state() == v1::MOUNT_STATE_ACTIVE) {
+    MutexLock lock(&mutex_);
+    slots_[mount->id()].pending = false;
+    return result.status();
+  }
+  Retire(mount->id(), result.ok() ? *result : UnmountResult());
+  PBKFS_RETURN_IF_ERROR(result.status());
+  response.set_was_mounted(true);
+  response.set_diff_deleted(result->diff_deleted);
+  return response;
+}
+
+void MountManager::Retire(const std::string& mount_id, const UnmountResult& result) {
+  MutexLock lock(&mutex_);
+  slots_.erase(mount_id);
+  for (const auto& [op, latency] : result.fuse.latency) {
+    FuseFigures::Latency& total = retired_latency_[op];
+    total.buckets.resize(latency.buckets.size());
+    for (size_t i = 0; i < latency.buckets.size(); ++i) total.buckets[i] += latency.buckets[i];
+    total.sum_seconds += latency.sum_seconds;
+  }
+}
+
+absl::StatusOr<v1::Mount> MountManager::GetMount(const std::string& mount_id) const {
+  const std::shared_ptr<const LiveMount> mount = Find(mount_id);
+  if (mount == nullptr) return UnknownMount(mount_id);
+  return mount->Describe();
+}
+
+v1::ListMountsResponse MountManager::ListMounts() const {
+  v1::ListMountsResponse response;
+  for (const auto& mount : Mounts()) *response.add_mounts() = mount->Describe();
+  return response;
+}
+
+absl::StatusOr<v1::StatsResponse> MountManager::Stats(const std::string& mount_id) const {
+  v1::StatsResponse response;
+  ToProto(absl::Now(), response.mutable_sampled_at());
+  const std::vector<std::shared_ptr<const LiveMount>> mounts = Mounts();
+  for (const auto& mount : mounts) {
+    if (mount_id.empty() || mount->id() == mount_id) FillStats(*mount, &response);
+  }
+  if (!mount_id.empty() && response.mounts().empty()) return UnknownMount(mount_id);
+  const ImageCacheFigures caches = images_.Figures();
+  v1::DaemonStats* daemon = response.mutable_daemon();
+  daemon->set_page_index_bytes(caches.page_index_bytes);
+  daemon->set_page_index_builds(caches.page_index_builds);
+  daemon->set_page_cache_bytes(caches.decoded_page_bytes);
+  (*daemon->mutable_decoded_pages())["none"] = caches.decoded_pages_none;
+  (*daemon->mutable_decoded_pages())["zlib"] = caches.decoded_pages_zlib;
+  (*daemon->mutable_decoded_pages())["pglz"] = caches.decoded_pages_pglz;
+  daemon->set_mounts(mounts.size());
+  ToProto(Uptime(), daemon->mutable_uptime());
+  return response;
+}
+
+void MountManager::FillStats(const LiveMount& mount, v1::StatsResponse* response) const {
+  const std::optional<MountFigures> figures = mount.Figures();
+  if (!figures.has_value()) return;
+  v1::MountStats* stats = response->add_mounts();
+  stats->set_mount_id(mount.id());
+  ToProto(figures->io, stats->mutable_io());
+  ToProto(figures->pending, stats->mutable_pending());
+  ToProto(figures->fuse, stats->mutable_fuse());
+  if (figures->diff.has_value()) ToProto(*figures->diff, stats->mutable_diff());
+  v1::PageErrors* errors = stats->mutable_page_errors();
+  errors->set_checksum(figures->io[IoCounter::kPageErrorsChecksum]);
+  errors->set_format(figures->io[IoCounter::kPageErrorsFormat]);
+  errors->set_io(figures->io[IoCounter::kPageErrorsIo]);
+}
+
+std::vector<std::shared_ptr<const LiveMount>> MountManager::Mounts() const {
+  std::vector<std::shared_ptr<const LiveMount>> mounts;
+  MutexLock lock(&mutex_);
+  for (const auto& [id, slot] : slots_) {
+    if (slot.mount != nullptr) mounts.push_back(slot.mount);
+  }
+  return mounts;
+}
+
+std::shared_ptr<const LiveMount> MountManager::Find(const std::string& mount_id) const {
+  MutexLock lock(&mutex_);
+  const auto it = slots_.find(mount_id);
+  return it == slots_.end() ? nullptr : it->second.mount;
+}
+
+std::map<std::string, FuseFigures::Latency> MountManager::RetiredLatency() const {
+  MutexLock lock(&mutex_);
+  return retired_latency_;
+}
+
+Histogram MountManager::MountDurations() const {
+  MutexLock lock(&mutex_);
+  return mount_durations_;
+}
+
+void MountManager::StartDraining() {
+  MutexLock lock(&mutex_);
+  draining_ = true;
+}
+
+bool MountManager::UnmountAll() {
+  for (const auto& mount : Mounts()) {
+    v1::UnmountRequest request;
+    request.set_mount_id(mount->id());
+    absl::StatusOr<v1::UnmountResponse> response = Unmount(request);
+    if (ReasonOf(response.status()) == reason::kTargetBusy) {
+      spdlog::warn("{}; it is detached", std::string(response.status().message()));
+      request.set_force(true);
+      response = Unmount(request);
+    }
+    if (!response.ok()) {
+      spdlog::error("{}: {}", mount->id(), std::string(response.status().message()));
+    }
+  }
+  return Mounts().empty();
+}
+
+}  // namespace pbkfs

@@ -1,0 +1,98 @@
+// The mounts of the daemon, by id. Operations on one mount exclude each other: a second one gets
+// OPERATION_PENDING instead of waiting. Different mounts are worked on in parallel; the manager's
+// lock is never held while a file system is touched.
+//
+// Speaks the API's messages and absl::Status; knows nothing of gRPC. Safe from any thread.
+#ifndef PBKFS_SERVICE_MOUNT_MANAGER_H_
+#define PBKFS_SERVICE_MOUNT_MANAGER_H_
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "fs/base/io.h"
+#include "fs/base/mutex.h"
+#include "pbkfs/v1/mount.pb.h"
+#include "service/histogram.h"
+#include "service/image_registry.h"
+#include "service/live_mount.h"
+#include "service/path_policy.h"
+
+namespace pbkfs {
+
+class MountManager {
+ public:
+  // All outlive the manager.
+  MountManager(const PathPolicy& policy, ImageRegistry& images, Io& io);
+
+  // The mount that is there now, or would be there.
+  absl::StatusOr<v1::Mount> Mount(const v1::MountRequest& request);
+  // Waits for a busy mount only until `cancelled` says that nobody waits for the answer.
+  absl::StatusOr<v1::UnmountResponse> Unmount(
+      const v1::UnmountRequest& request,
+      const std::function<bool()>& cancelled = [] { return false; });
+  absl::StatusOr<v1::Mount> GetMount(const std::string& mount_id) const;
+  // Sorted by id.
+  v1::ListMountsResponse ListMounts() const;
+  absl::StatusOr<v1::StatsResponse> Stats(const std::string& mount_id) const;
+
+  // The mounts that are there, sorted by id: for health, metrics and the log.
+  std::vector<std::shared_ptr<const LiveMount>> Mounts() const;
+  // Null for an unknown id and while the mount is made.
+  std::shared_ptr<const LiveMount> Find(const std::string& mount_id) const;
+  // FUSE latency of mounts that are gone, by op: sums over all mounts must not go back.
+  std::map<std::string, FuseFigures::Latency> RetiredLatency() const;
+  // How long mounts took to make.
+  Histogram MountDurations() const;
+  ImageCacheFigures CacheFigures() const { return images_.Figures(); }
+  absl::Duration Uptime() const { return absl::Now() - start_time_; }
+
+  // From now on Mount answers UNAVAILABLE (DRAINING).
+  void StartDraining();
+  // Unmounts everything; what is busy is named in the log and detached. False where a mount is
+  // still there.
+  bool UnmountAll();
+
+ private:
+  struct Slot {
+    MountPaths paths;
+    v1::MountRequest request;
+    std::shared_ptr<LiveMount> mount;  // Null while it is made.
+    bool pending = false;              // Somebody works on it.
+  };
+
+  // The mount that `request` (normalized) asks for already exists: it, or the error; null where
+  // there is none.
+  absl::StatusOr<std::shared_ptr<LiveMount>> FindExisting(const v1::MountRequest& request) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status CheckOthers(const v1::MountRequest& request, const MountPaths& paths) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The id of the mount that an Unmount names; "" where there is none.
+  absl::StatusOr<std::string> FindUnmountId(const v1::UnmountRequest& request) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::StatusOr<v1::Mount> MakeMount(const v1::MountRequest& request, const RequestPaths& where);
+  void Retire(const std::string& mount_id, const UnmountResult& result);
+  void FillStats(const LiveMount& mount, v1::StatsResponse* response) const;
+
+  const PathPolicy& policy_;
+  ImageRegistry& images_;
+  Io& io_;
+  const absl::Time start_time_;
+
+  mutable Mutex mutex_;
+  std::map<std::string, Slot> slots_ ABSL_GUARDED_BY(mutex_);
+  bool draining_ ABSL_GUARDED_BY(mutex_) = false;
+  std::map<std::string, FuseFigures::Latency> retired_latency_ ABSL_GUARDED_BY(mutex_);
+  Histogram mount_durations_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace pbkfs
+
+#endif  // PBKFS_SERVICE_MOUNT_MANAGER_H_

@@ -1,0 +1,238 @@
+#include "service/mount_plan.h"
+
+#include <dirent.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+#include <cerrno>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "fs/base/status.h"
+#include "fs/catalog/catalog.h"
+#include "service/limits.h"
+#include "service/lower_files.h"
+#include "service/proto_convert.h"
+#include "service/utf8.h"
+
+namespace pbkfs {
+namespace {
+
+absl::Status InvalidField(absl::string_view field, absl::string_view message) {
+  return WithField(ReasonError(absl::StatusCode::kInvalidArgument, reason::kInvalidField,
+                               absl::StrCat(field, ": ", message)),
+                   field);
+}
+
+absl::StatusOr<bool> IsEmptyDirectory(const std::string& path) {
+  DIR* directory = opendir(path.c_str());
+  if (directory == nullptr) return ErrnoError(errno, path);
+  bool empty = true;
+  while (const dirent* entry = readdir(directory)) {
+    const absl::string_view name = entry->d_name;
+    if (name != "." && name != "..") empty = false;
+  }
+  closedir(directory);
+  return empty;
+}
+
+absl::Status CheckTarget(const MountPlan& plan) {
+  if (!plan.where.target_exists) return absl::OkStatus();
+  const std::string& target = plan.where.paths.target;
+  const absl::StatusOr<bool> empty = IsEmptyDirectory(target);
+  if (empty.ok() && *empty) return absl::OkStatus();
+  const std::string why =
+      empty.ok() ? absl::StrCat(target, " is not empty") : std::string(empty.status().message());
+  return WithField(ReasonError(absl::StatusCode::kFailedPrecondition, reason::kTargetNotEmpty,
+                               absl::StrCat("target not an empty directory: ", why,
+                                            "; empty it, or name a directory that does not exist")),
+                   "target");
+}
+
+absl::Status FillDiff(MountPlan* plan, Io& io) {
+  const std::string& diff = plan->where.paths.diff;
+  struct stat st;
+  plan->diff_exists = lstat(diff.c_str(), &st) == 0;
+  plan->diff_is_new = !plan->diff_exists;
+  if (plan->diff_exists && S_ISDIR(st.st_mode)) {
+    PBKFS_ASSIGN_OR_RETURN(plan->diff_is_new, IsEmptyDirectory(diff));
+  }
+  if (!plan->diff_is_new) {
+    PBKFS_RETURN_IF_ERROR(WithField(DiffStore::Check(io, diff, plan->identity), "diff_dir"));
+  }
+  const std::string place = plan->diff_exists ? diff : diff.substr(0, diff.rfind('/') + 1);
+  struct statvfs fs;
+  if (statvfs(place.c_str(), &fs) == 0) {
+    plan->mount.set_diff_free_bytes(static_cast<int64_t>(fs.f_bavail) *
+                                    static_cast<int64_t>(fs.f_frsize));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status FillOwner(const Instance& instance, MountPlan* plan) {
+  v1::Owner* owner = plan->mount.mutable_owner();
+  if (plan->request.has_owner()) {
+    *owner = plan->request.owner();
+    // chown takes this value for "leave it".
+    if (owner->uid() == UINT32_MAX || owner->gid() == UINT32_MAX) {
+      return InvalidField("owner", "4294967295 is not an id");
+    }
+    return absl::OkStatus();
+  }
+  struct stat st;
+  if (fstat(instance.directory_fd(), &st) != 0) return ErrnoError(errno, instance.path());
+  owner->set_uid(st.st_uid);
+  owner->set_gid(st.st_gid);
+  return absl::OkStatus();
+}
+
+void CopyRequest(const v1::MountRequest& request, v1::Mount* mount) {
+  mount->set_mount_id(request.mount_id());
+  mount->set_store(request.store());
+  mount->set_instance(request.instance());
+  mount->set_target(request.target());
+  mount->set_diff_dir(request.diff_dir());
+  mount->set_read_only(request.read_only());
+  mount->set_materialize_on_read(request.materialize_on_read());
+  mount->set_force(request.force());
+  mount->set_catalog_lock(request.catalog_lock());
+  mount->set_ephemeral(request.ephemeral());
+  mount->set_restore(request.restore());
+  mount->set_diff_limit_bytes(request.diff_limit_bytes());
+  *mount->mutable_settings() = request.settings();
+  mount->set_default_config(request.default_config());
+  mount->set_tablespaces(request.tablespaces());
+  mount->set_allow_tablespace_wal(request.allow_tablespace_wal());
+  mount->set_threads(request.threads());
+}
+
+void FillFromImage(const Image& image, v1::Mount* mount) {
+  const Chain& chain = image.chain();
+  const BackupControl& control = chain.tip().control;
+  mount->set_backup_id(chain.tip().id);
+  for (const auto& member : chain.members) ToProto(*member, mount->add_chain());
+  mount->set_server_version(ToUtf8(control.server_version));
+  mount->set_restart_protection(v1::RESTART_PROTECTION_NONE);
+  mount->set_logical_bytes(image.info().logical_bytes);
+  mount->set_start_lsn(FormatLsn(control.start_lsn));
+  mount->set_stop_lsn(FormatLsn(control.stop_lsn));
+  const int64_t time = control.recovery_time != 0 ? control.recovery_time : control.end_time;
+  if (time != 0) mount->mutable_backup_time()->set_seconds(time);
+}
+
+void AddWarnings(MountPlan* plan) {
+  v1::Mount& mount = plan->mount;
+  const auto warn = [&mount](absl::string_view text) { mount.add_warnings(ToUtf8(text)); };
+  const BackupControl& control = plan->image->chain().tip().control;
+  if (mount.owner().uid() == 0) {
+    warn("the owner is root, and PostgreSQL refuses to run as root: choose one with --owner");
+  }
+  if (!control.stream) {
+    warn(
+        "this is an ARCHIVE backup; it needs archived WAL to start; set restore_command and make "
+        "recovery.signal in the mount, or take STREAM backups");
+  }
+  std::string missing;
+  for (const char* name : {"postgresql.conf", "pg_hba.conf", "pg_ident.conf"}) {
+    if (ReadLowerFile(*plan->image, name, kMaxConfigFileBytes).status().code() ==
+        absl::StatusCode::kNotFound) {
+      absl::StrAppend(&missing, missing.empty() ? "" : ", ", name);
+    }
+  }
+  if (!missing.empty()) {
+    warn(absl::StrCat("not in the backup, and the server needs them: ", missing));
+  }
+  for (const std::string& text : CloneWarnings(plan->config)) warn(text);
+  if (!control.external_dirs.empty()) {
+    warn(absl::StrCat("external directories are left out: ", control.external_dirs.size()));
+  }
+  if (plan->request.force()) {
+    warn("mounted by force: a backup of the chain may be damaged");
+  }
+  if (plan->request.catalog_lock() != v1::CATALOG_LOCK_OFF) {
+    warn(
+        "the catalog is not locked: do not merge or delete backups of the chain while it is "
+        "mounted");
+  }
+  warn("no restart protection: the mount ends if pbkfsd dies");
+  if (!plan->diff_is_new && plan->request.settings_size() > 0) {
+    warn(
+        "the diff exists: its configuration files are as they were left, and settings of this "
+        "request are only in start_command");
+  }
+}
+
+absl::Status FillClone(MountPlan* plan) {
+  const Image& image = *plan->image;
+  const bool has_tablespaces = !image.info().tablespaces.empty();
+  if (has_tablespaces && plan->request.tablespaces() == v1::TABLESPACE_MODE_SYMLINK) {
+    return WithField(ReasonError(absl::StatusCode::kUnimplemented, reason::kUnsupportedFormat,
+                                 "tablespaces: links to tablespaces are not supported by this "
+                                 "version; use DIRECTORY"),
+                     "tablespaces");
+  }
+  absl::StatusOr<ServerConfig> config = LoadServerConfig(ConfigOf(image));
+  if (!config.ok()) return Annotate(config.status(), "reading the configuration of the backup");
+  plan->config = *std::move(config);
+  const std::map<std::string, std::string> requested(plan->request.settings().begin(),
+                                                     plan->request.settings().end());
+  if (plan->diff_is_new) PBKFS_RETURN_IF_ERROR(CheckCloneIsSafe(plan->config, requested));
+  CloneFacts facts;
+  facts.server_major = image.chain().tip().control.ServerMajor();
+  facts.has_tablespaces = has_tablespaces;
+  plan->settings = CloneSettings(facts, plan->config, requested);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<RequestPaths> ResolvePaths(const v1::MountRequest& request,
+                                          const PathPolicy& policy) {
+  RequestPaths where;
+  PBKFS_ASSIGN_OR_RETURN(const ResolvedPath store, policy.Resolve("store", request.store()));
+  PBKFS_ASSIGN_OR_RETURN(const ResolvedPath target, policy.Resolve("target", request.target()));
+  PBKFS_ASSIGN_OR_RETURN(const ResolvedPath diff, policy.Resolve("diff_dir", request.diff_dir()));
+  for (const auto& [field, path] : {std::pair("target", &target), std::pair("diff_dir", &diff)}) {
+    if (path->parent_exists) continue;
+    return InvalidField(field, absl::StrCat("the directory that should hold ", path->path,
+                                            " does not exist; make it first"));
+  }
+  where.paths = MountPaths{store.path, target.path, diff.path};
+  where.target_exists = target.exists;
+  PBKFS_RETURN_IF_ERROR(CheckApart(where.paths));
+  return where;
+}
+
+absl::StatusOr<MountPlan> PlanMount(const v1::MountRequest& request, const RequestPaths& where,
+                                    ImageRegistry& images, Io& io) {
+  MountPlan plan;
+  plan.request = request;
+  plan.where = where;
+  CopyRequest(request, &plan.mount);
+  PBKFS_ASSIGN_OR_RETURN(const std::unique_ptr<Catalog> catalog, Catalog::Open(where.paths.store));
+  PBKFS_ASSIGN_OR_RETURN(const std::shared_ptr<const Instance> instance,
+                         catalog->OpenInstance(request.instance()));
+  PBKFS_RETURN_IF_ERROR(FillOwner(*instance, &plan));
+  PBKFS_ASSIGN_OR_RETURN(plan.image, images.Get(instance, request.backup_id(), request.force()));
+  FillFromImage(*plan.image, &plan.mount);
+
+  const BackupControl& control = plan.image->chain().tip().control;
+  plan.identity.instance = request.instance();
+  plan.identity.system_identifier = plan.image->info().system_identifier;
+  plan.identity.backup_id = plan.image->chain().tip().id;
+  plan.identity.start_lsn = FormatLsn(control.start_lsn);
+  plan.identity.stop_lsn = FormatLsn(control.stop_lsn);
+  plan.identity.owner_uid = plan.mount.owner().uid();
+  plan.identity.owner_gid = plan.mount.owner().gid();
+  plan.identity.list_hash = plan.image->ListHash();
+
+  PBKFS_RETURN_IF_ERROR(CheckTarget(plan));
+  PBKFS_RETURN_IF_ERROR(FillDiff(&plan, io));
+  PBKFS_RETURN_IF_ERROR(FillClone(&plan));
+  AddWarnings(&plan);
+  plan.mount.set_start_command(
+      StartCommand(request.target(), plan.mount.server_version(), plan.settings));
+  return plan;
+}
+
+}  // namespace pbkfs

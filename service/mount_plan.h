@@ -1,0 +1,62 @@
+// The one place that checks a mount request and fills in its defaults. Mount and validate_only both
+// go through it, so that a dry run fails with the error with which the mount would fail.
+#ifndef PBKFS_SERVICE_MOUNT_PLAN_H_
+#define PBKFS_SERVICE_MOUNT_PLAN_H_
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "fs/base/io.h"
+#include "fs/diff/diff_store.h"
+#include "fs/image/image.h"
+#include "pbkfs/v1/mount.pb.h"
+#include "service/clone_settings.h"
+#include "service/image_registry.h"
+#include "service/path_policy.h"
+
+namespace pbkfs {
+
+// "[a-z][a-z0-9-]{0,62}" from the last component of a path.
+std::string MountIdFromTarget(absl::string_view target);
+
+// Fills in what needs no look at the disk (mount_id, diff_dir, threads, the enums,
+// materialize_on_read) and checks the fields one by one. INVALID_ARGUMENT (INVALID_FIELD), or
+// UNIMPLEMENTED (UNSUPPORTED_FORMAT) for what this version can't do.
+absl::StatusOr<v1::MountRequest> NormalizeRequest(const v1::MountRequest& request,
+                                                  const std::string& state_directory);
+
+// Whether `again` asks for the mount that `first` made, both normalized. `backup_id` is what
+// "latest" became.
+bool SameMount(const v1::MountRequest& first, const v1::MountRequest& again,
+               const std::string& backup_id);
+
+// The paths of a normalized request, resolved, allowed, apart from each other.
+struct RequestPaths {
+  MountPaths paths;
+  bool target_exists = false;
+};
+absl::StatusOr<RequestPaths> ResolvePaths(const v1::MountRequest& request,
+                                          const PathPolicy& policy);
+
+// A mount that passed all checks.
+struct MountPlan {
+  v1::MountRequest request;  // Normalized.
+  RequestPaths where;
+  bool diff_is_new = false;  // The diff directory is absent or empty.
+  bool diff_exists = false;
+  std::shared_ptr<const Image> image;
+  DiffIdentity identity;
+  ServerConfig config;
+  SettingList settings;  // What a new diff gets.
+  v1::Mount mount;       // As it will be, with warnings; state unset.
+};
+
+// Opens the catalog and looks at target and diff. Changes nothing.
+absl::StatusOr<MountPlan> PlanMount(const v1::MountRequest& request, const RequestPaths& where,
+                                    ImageRegistry& images, Io& io);
+
+}  // namespace pbkfs
+
+#endif  // PBKFS_SERVICE_MOUNT_PLAN_H_

@@ -1,0 +1,186 @@
+// The part of mount_plan.h that looks at the request alone.
+#include <cstdlib>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "fs/base/status.h"
+#include "google/protobuf/util/message_differencer.h"
+#include "service/limits.h"
+#include "service/mount_plan.h"
+
+namespace pbkfs {
+namespace {
+
+absl::Status InvalidField(absl::string_view field, absl::string_view message) {
+  return WithField(ReasonError(absl::StatusCode::kInvalidArgument, reason::kInvalidField,
+                               absl::StrCat(field, ": ", message)),
+                   field);
+}
+
+absl::Status Unsupported(absl::string_view field, absl::string_view message) {
+  return WithField(ReasonError(absl::StatusCode::kUnimplemented, reason::kUnsupportedFormat,
+                               absl::StrCat(field, ": ", message)),
+                   field);
+}
+
+absl::Status CheckMountId(const std::string& id) {
+  bool valid = !id.empty() && id.size() <= kMaxMountIdLength &&
+               absl::ascii_islower(static_cast<unsigned char>(id[0]));
+  for (const char c : id) {
+    valid = valid && (absl::ascii_islower(static_cast<unsigned char>(c)) ||
+                      absl::ascii_isdigit(static_cast<unsigned char>(c)) || c == '-');
+  }
+  if (valid) return absl::OkStatus();
+  return InvalidField("mount_id", absl::StrCat("'", id, "' must match [a-z][a-z0-9-]{0,",
+                                               kMaxMountIdLength - 1, "}"));
+}
+
+// A single directory name below backups/; empty is allowed for the backup.
+absl::Status CheckName(absl::string_view field, const std::string& name) {
+  if (name == "." || name == ".." || absl::StrContains(name, '/') || name.size() > 255) {
+    return InvalidField(field, absl::StrCat("'", name, "' is not a name"));
+  }
+  for (const char c : name) {
+    if (static_cast<unsigned char>(c) < 0x20)
+      return InvalidField(field, "holds a control character");
+  }
+  return absl::OkStatus();
+}
+
+// pg_ctl pastes these into a shell command of its own, between double quotes.
+absl::Status CheckTargetCharacters(const std::string& target) {
+  for (const char c : target) {
+    if (c == '"' || c == '$' || c == '`' || c == '\\') {
+      return InvalidField("target", absl::StrCat("'", target, "' holds ", absl::string_view(&c, 1),
+                                                 ", and pg_ctl can't start a server in such a "
+                                                 "directory; choose another name"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckSupported(const v1::MountRequest& request) {
+  if (request.catalog_lock() == v1::CATALOG_LOCK_REQUIRED) {
+    return WithField(
+        ReasonError(absl::StatusCode::kFailedPrecondition, reason::kCatalogLockFailed,
+                    "catalog_lock: locking the catalog is not supported by this version; use AUTO "
+                    "or OFF, and keep pg_probackup from merging or deleting the chain"),
+        "catalog_lock");
+  }
+  if (request.has_recovery()) {
+    return Unsupported("recovery",
+                       "recovery targets are not supported by this version; leave it "
+                       "out, and the backup recovers to its own end");
+  }
+  if (request.restore()) {
+    return Unsupported("restore",
+                       "mounting again at start is not supported by this version; "
+                       "mount again after a restart, the diff is kept");
+  }
+  if (request.default_config()) {
+    return Unsupported("default_config",
+                       "writing configuration files is not supported by this "
+                       "version; write them into the mount");
+  }
+  if (request.materialize_on_read()) {
+    return Unsupported("materialize_on_read",
+                       "copying on read is not supported by this version; leave it out (and unset "
+                       "PBKFS_MATERIALIZE_ON_READ in the daemon's environment)");
+  }
+  if (request.diff_limit_bytes() > 0) {
+    return Unsupported("diff_limit_bytes",
+                       "limits of diffs are not supported by this version; "
+                       "put the diff on a file system of that size");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckEnums(const v1::MountRequest& request) {
+  if (!v1::CatalogLock_IsValid(request.catalog_lock())) {
+    return InvalidField("catalog_lock", "unknown value");
+  }
+  if (!v1::TablespaceMode_IsValid(request.tablespaces())) {
+    return InvalidField("tablespaces", "unknown value");
+  }
+  return absl::OkStatus();
+}
+
+bool MaterializeByDefault() {
+  const char* value = getenv("PBKFS_MATERIALIZE_ON_READ");
+  if (value == nullptr) return false;
+  const std::string lower = absl::AsciiStrToLower(value);
+  return lower == "1" || lower == "true" || lower == "on" || lower == "yes";
+}
+
+std::string NormalBackupId(const std::string& id) {
+  return id.empty() || absl::EqualsIgnoreCase(id, "latest") ? "latest" : absl::AsciiStrToUpper(id);
+}
+
+}  // namespace
+
+std::string MountIdFromTarget(absl::string_view target) {
+  while (absl::EndsWith(target, "/")) target.remove_suffix(1);
+  std::string id = absl::AsciiStrToLower(target.substr(target.rfind('/') + 1));
+  for (char& c : id) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (!absl::ascii_islower(byte) && !absl::ascii_isdigit(byte)) c = '-';
+  }
+  // An id begins with a letter.
+  if (!id.empty() && !absl::ascii_islower(static_cast<unsigned char>(id[0])))
+    id = absl::StrCat("m", id);
+  return id.substr(0, kMaxMountIdLength);
+}
+
+absl::StatusOr<v1::MountRequest> NormalizeRequest(const v1::MountRequest& request,
+                                                  const std::string& state_directory) {
+  v1::MountRequest normal = request;
+  PBKFS_ASSIGN_OR_RETURN(*normal.mutable_target(), CleanPath("target", request.target()));
+  PBKFS_RETURN_IF_ERROR(CheckTargetCharacters(normal.target()));
+  if (normal.mount_id().empty()) normal.set_mount_id(MountIdFromTarget(normal.target()));
+  PBKFS_RETURN_IF_ERROR(CheckMountId(normal.mount_id()));
+  PBKFS_ASSIGN_OR_RETURN(*normal.mutable_store(), CleanPath("store", request.store()));
+  if (normal.instance().empty()) return InvalidField("instance", "is missing");
+  PBKFS_RETURN_IF_ERROR(CheckName("instance", normal.instance()));
+  PBKFS_RETURN_IF_ERROR(CheckName("backup_id", normal.backup_id()));
+  normal.set_backup_id(NormalBackupId(normal.backup_id()));
+  if (normal.diff_dir().empty()) {
+    normal.set_diff_dir(absl::StrCat(state_directory, "/diffs/", normal.mount_id()));
+  }
+  PBKFS_ASSIGN_OR_RETURN(*normal.mutable_diff_dir(), CleanPath("diff_dir", normal.diff_dir()));
+  PBKFS_RETURN_IF_ERROR(CheckEnums(normal));
+  if (normal.catalog_lock() == v1::CATALOG_LOCK_UNSPECIFIED) {
+    normal.set_catalog_lock(v1::CATALOG_LOCK_AUTO);
+  }
+  if (normal.tablespaces() == v1::TABLESPACE_MODE_UNSPECIFIED) {
+    normal.set_tablespaces(v1::TABLESPACE_MODE_DIRECTORY);
+  }
+  if (!normal.has_materialize_on_read()) normal.set_materialize_on_read(MaterializeByDefault());
+  if (normal.threads() == 0) normal.set_threads(kDefaultThreads);
+  if (normal.threads() > kMaxThreads) {
+    return InvalidField("threads", absl::StrCat("at most ", kMaxThreads));
+  }
+  if (normal.diff_limit_bytes() < 0) return InvalidField("diff_limit_bytes", "is negative");
+  if (static_cast<size_t>(normal.settings_size()) > kMaxSettings) {
+    return InvalidField("settings", absl::StrCat("at most ", kMaxSettings));
+  }
+  for (const auto& [name, value] : normal.settings()) {
+    PBKFS_RETURN_IF_ERROR(CheckRequestedSetting(name, value));
+  }
+  PBKFS_RETURN_IF_ERROR(CheckSupported(normal));
+  return normal;
+}
+
+bool SameMount(const v1::MountRequest& first, const v1::MountRequest& again,
+               const std::string& backup_id) {
+  v1::MountRequest a = first;
+  v1::MountRequest b = again;
+  a.clear_validate_only();
+  b.clear_validate_only();
+  // "latest" then and the id that it became are the same backup.
+  if (b.backup_id() == backup_id) a.set_backup_id(backup_id);
+  return google::protobuf::util::MessageDifferencer::Equals(a, b);
+}
+
+}  // namespace pbkfs

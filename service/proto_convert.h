@@ -1,0 +1,28 @@
+// Values of fs/ as messages of the API.
+#ifndef PBKFS_SERVICE_PROTO_CONVERT_H_
+#define PBKFS_SERVICE_PROTO_CONVERT_H_
+
+#include "absl/time/time.h"
+#include "fs/base/io_stats.h"
+#include "fs/catalog/chain.h"
+#include "fs/overlay/overlay.h"
+#include "fs/session/fuse_session.h"
+#include "google/protobuf/duration.pb.h"
+#include "google/protobuf/timestamp.pb.h"
+#include "pbkfs/v1/mount.pb.h"
+
+namespace pbkfs {
+
+void ToProto(absl::Time time, google::protobuf::Timestamp* out);
+void ToProto(absl::Duration duration, google::protobuf::Duration* out);
+absl::Duration FromProto(const google::protobuf::Duration& duration);
+
+void ToProto(const ChainMember& member, v1::ChainMember* out);
+void ToProto(const IoSnapshot& io, v1::OverlayIoSnapshot* out);
+void ToProto(const PendingFigures& pending, v1::PendingStats* out);
+void ToProto(const DiffFigures& diff, v1::DiffStats* out);
+void ToProto(const FuseFigures& fuse, v1::FuseStats* out);
+
+}  // namespace pbkfs
+
+#endif  // PBKFS_SERVICE_PROTO_CONVERT_H_

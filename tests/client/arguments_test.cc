@@ -1,0 +1,154 @@
+#include "client/arguments.h"
+
+#include <string>
+#include <vector>
+
+#include "gtest/gtest.h"
+
+namespace pbkfs::client {
+namespace {
+
+absl::StatusOr<Arguments> Parse(const std::vector<std::string>& words,
+                                const std::string& environment = "") {
+  return ParseArguments(words, environment);
+}
+
+TEST(Arguments, GlobalOptionsMayStandAnywhere) {
+  for (const std::vector<std::string>& words : {std::vector<std::string>{"-o", "json", "list"},
+                                                {"list", "-o", "json"},
+                                                {"list", "-ojson"},
+                                                {"--output=json", "list"}}) {
+    const auto arguments = Parse(words);
+    ASSERT_TRUE(arguments.ok()) << arguments.status();
+    EXPECT_EQ(arguments->command, "list");
+    EXPECT_TRUE(arguments->json);
+  }
+}
+
+TEST(Arguments, AddressesComeFromFlagThenEnvironmentThenDefault) {
+  EXPECT_EQ(Parse({"list"})->address, "unix:/run/pbkfs/pbkfsd.sock");
+  EXPECT_EQ(Parse({"list"}, "/x.sock")->address, "unix:/x.sock");
+  EXPECT_EQ(Parse({"list", "--address", "unix:/y"}, "/x.sock")->address, "unix:/y");
+  EXPECT_FALSE(Parse({"list", "--address", "host:1"}).ok());
+}
+
+TEST(Arguments, WhatDoesNotFitIsRefused) {
+  const std::vector<std::vector<std::string>> wrong = {{"frob"},
+                                                       {"list", "extra"},
+                                                       {"list", "--store", "/x"},
+                                                       {"mount", "--nope"},
+                                                       {"mount", "--set"},
+                                                       {"unmount", "a", "b"},
+                                                       {"list", "-o", "xml"},
+                                                       {"list", "-x"},
+                                                       {"mount", "--read-only=yes"}};
+  for (const auto& words : wrong) {
+    EXPECT_EQ(Parse(words).status().code(), absl::StatusCode::kInvalidArgument) << words.back();
+  }
+}
+
+TEST(MountRequest, EveryFlagReachesTheRequest) {
+  const auto arguments = Parse({"mount",
+                                "--store",
+                                "backup",
+                                "--instance",
+                                "main",
+                                "--backup",
+                                "TOW2HK",
+                                "--target",
+                                "clones/../a/",
+                                "--diff",
+                                "/d",
+                                "--id",
+                                "x",
+                                "--owner",
+                                "101:7",
+                                "--read-only",
+                                "--materialize-on-read",
+                                "--ephemeral",
+                                "--force",
+                                "--catalog-lock",
+                                "required",
+                                "--tablespaces",
+                                "symlink",
+                                "--recovery-target",
+                                "xid=7",
+                                "--set",
+                                "port=5433",
+                                "--set",
+                                "a.b=c=d",
+                                "--default-config",
+                                "--dry-run"});
+  ASSERT_TRUE(arguments.ok()) << arguments.status();
+  const auto request = MountRequestOf(*arguments, "/home/me");
+  ASSERT_TRUE(request.ok()) << request.status();
+  EXPECT_EQ(request->store(), "/home/me/backup");
+  EXPECT_EQ(request->target(), "/home/me/a");
+  EXPECT_EQ(request->diff_dir(), "/d");
+  EXPECT_EQ(request->instance(), "main");
+  EXPECT_EQ(request->backup_id(), "TOW2HK");
+  EXPECT_EQ(request->mount_id(), "x");
+  EXPECT_EQ(request->owner().uid(), 101u);
+  EXPECT_EQ(request->owner().gid(), 7u);
+  EXPECT_TRUE(request->read_only());
+  EXPECT_TRUE(request->materialize_on_read());
+  EXPECT_TRUE(request->ephemeral());
+  EXPECT_TRUE(request->force());
+  EXPECT_EQ(request->catalog_lock(), v1::CATALOG_LOCK_REQUIRED);
+  EXPECT_EQ(request->tablespaces(), v1::TABLESPACE_MODE_SYMLINK);
+  EXPECT_EQ(request->recovery().xid(), 7u);
+  EXPECT_EQ(request->settings().at("port"), "5433");
+  EXPECT_EQ(request->settings().at("a.b"), "c=d");
+  EXPECT_TRUE(request->default_config());
+  EXPECT_TRUE(request->validate_only());
+}
+
+TEST(MountRequest, WhatIsNotGivenStaysUnset) {
+  const auto request =
+      MountRequestOf(*Parse({"mount", "--store", "/s", "--instance", "i", "--target", "/t"}), "/");
+  ASSERT_TRUE(request.ok());
+  EXPECT_FALSE(request->has_materialize_on_read());
+  EXPECT_FALSE(request->has_owner());
+  EXPECT_FALSE(request->has_recovery());
+  EXPECT_EQ(request->diff_dir(), "");
+  EXPECT_FALSE(MountRequestOf(*Parse({"mount", "--store", "/s", "--target", "/t"}), "/").ok());
+}
+
+TEST(UnmountRequest, ASlashMakesATarget) {
+  const auto by_id = UnmountRequestOf(*Parse({"unmount", "a", "--wait", "1.5"}), "/home");
+  ASSERT_TRUE(by_id.ok());
+  EXPECT_EQ(by_id->mount_id(), "a");
+  EXPECT_EQ(by_id->wait().seconds(), 1);
+  EXPECT_EQ(by_id->wait().nanos(), 500000000);
+  const auto by_target =
+      UnmountRequestOf(*Parse({"unmount", "./a", "--force", "--delete-diff"}), "/home");
+  ASSERT_TRUE(by_target.ok());
+  EXPECT_EQ(by_target->target(), "/home/a");
+  EXPECT_TRUE(by_target->force());
+  EXPECT_TRUE(by_target->delete_diff());
+  EXPECT_FALSE(UnmountRequestOf(*Parse({"unmount"}), "/").ok());
+}
+
+TEST(Owner, NamesAndNumbersAreTaken) {
+  EXPECT_EQ(ParseOwner("root")->uid(), 0u);
+  EXPECT_EQ(ParseOwner("4242")->uid(), 4242u);
+  EXPECT_EQ(ParseOwner("4242:root")->gid(), 0u);
+  EXPECT_FALSE(ParseOwner("no-such-user-here").ok());
+  EXPECT_FALSE(ParseOwner("").ok());
+  EXPECT_FALSE(ParseOwner("root:").ok());
+}
+
+TEST(RecoveryTarget, AllKindsAreTaken) {
+  EXPECT_TRUE(ParseRecoveryTarget("immediate")->immediate());
+  EXPECT_TRUE(ParseRecoveryTarget("latest")->latest());
+  EXPECT_EQ(ParseRecoveryTarget("lsn=0/8000028")->lsn(), "0/8000028");
+  EXPECT_EQ(ParseRecoveryTarget("name=p1")->name(), "p1");
+  EXPECT_EQ(ParseRecoveryTarget("time=1970-01-01T00:00:07Z")->time().seconds(), 7);
+  EXPECT_EQ(ParseRecoveryTarget("time=1970-01-01 01:00:07+01")->time().seconds(), 7);
+  for (const char* wrong : {"", "xid=", "xid=x", "lsn=1", "name=", "time=yesterday", "soon"}) {
+    EXPECT_FALSE(ParseRecoveryTarget(wrong).ok()) << wrong;
+  }
+}
+
+}  // namespace
+}  // namespace pbkfs::client

@@ -1,0 +1,131 @@
+#include "service/path_policy.h"
+
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <string>
+
+#include "fs/base/status.h"
+#include "gtest/gtest.h"
+
+namespace pbkfs {
+namespace {
+
+class PathPolicyTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    char name[] = "/tmp/pbkfs-path-XXXXXX";
+    ASSERT_NE(mkdtemp(name), nullptr);
+    root_ = std::filesystem::canonical(name).string();
+    for (const char* sub : {"/state", "/allowed", "/allowed/store", "/other"}) {
+      ASSERT_EQ(mkdir((root_ + sub).c_str(), 0700), 0);
+    }
+  }
+  void TearDown() override { std::filesystem::remove_all(root_); }
+
+  PathPolicy Policy(const std::vector<std::string>& roots) {
+    absl::StatusOr<PathPolicy> policy = PathPolicy::Create(roots, root_ + "/state");
+    EXPECT_TRUE(policy.ok()) << policy.status();
+    return *policy;
+  }
+
+  std::string root_;
+};
+
+TEST_F(PathPolicyTest, WithoutRootsOnlyTheStateDirectoryIsAllowed) {
+  const PathPolicy policy = Policy({});
+  EXPECT_TRUE(policy.Resolve("diff_dir", root_ + "/state/diffs/a").ok());
+  const absl::Status status = policy.Resolve("store", root_ + "/allowed/store").status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kPermissionDenied);
+  EXPECT_EQ(ReasonOf(status), "PATH_NOT_ALLOWED");
+  EXPECT_NE(status.message().find("--allow-root"), absl::string_view::npos) << status;
+}
+
+TEST_F(PathPolicyTest, LinksOutOfTheRootsAreSeenThrough) {
+  const PathPolicy policy = Policy({root_ + "/allowed"});
+  ASSERT_EQ(symlink((root_ + "/other").c_str(), (root_ + "/allowed/link").c_str()), 0);
+  ASSERT_EQ(symlink("store", (root_ + "/allowed/inside").c_str()), 0);
+  EXPECT_EQ(ReasonOf(policy.Resolve("target", root_ + "/allowed/link/t").status()),
+            "PATH_NOT_ALLOWED");
+  const absl::StatusOr<ResolvedPath> inside = policy.Resolve("store", root_ + "/allowed/inside");
+  ASSERT_TRUE(inside.ok());
+  EXPECT_EQ(inside->path, root_ + "/allowed/store");
+  EXPECT_TRUE(inside->exists);
+  EXPECT_FALSE(policy.Resolve("store", root_ + "/allowedX").ok());
+}
+
+TEST_F(PathPolicyTest, MissingPathsTellHowMuchIsThere) {
+  const PathPolicy policy = Policy({root_ + "/allowed"});
+  const absl::StatusOr<ResolvedPath> child = policy.Resolve("target", root_ + "/allowed/t");
+  ASSERT_TRUE(child.ok());
+  EXPECT_FALSE(child->exists);
+  EXPECT_TRUE(child->parent_exists);
+  const absl::StatusOr<ResolvedPath> deep = policy.Resolve("target", root_ + "/allowed/t/u/v");
+  ASSERT_TRUE(deep.ok());
+  EXPECT_FALSE(deep->parent_exists);
+  EXPECT_EQ(deep->path, root_ + "/allowed/t/u/v");
+}
+
+TEST_F(PathPolicyTest, LinkLoopsAreRefused) {
+  const PathPolicy policy = Policy({root_ + "/allowed"});
+  ASSERT_EQ(symlink("loop", (root_ + "/allowed/loop").c_str()), 0);
+  EXPECT_EQ(ReasonOf(policy.Resolve("store", root_ + "/allowed/loop").status()), "INVALID_FIELD");
+}
+
+TEST_F(PathPolicyTest, NothingInsideAMountOfOursIsTouched) {
+  MountInfoEntry mount;
+  mount.mount_point = root_ + "/allowed/m";
+  mount.type = "fuse.pbkfs";
+  // The mount point does not exist here: a look at it would be noticed.
+  const absl::StatusOr<ResolvedPath> inside = ResolvePath(root_ + "/allowed/m/base/1", {mount});
+  ASSERT_TRUE(inside.ok());
+  EXPECT_EQ(inside->pbkfs_mount, root_ + "/allowed/m");
+  const absl::StatusOr<ResolvedPath> itself = ResolvePath(root_ + "/allowed/m", {mount});
+  ASSERT_TRUE(itself.ok());
+  EXPECT_EQ(itself->pbkfs_mount, root_ + "/allowed/m");
+}
+
+TEST(CleanPath, RefusesWhatIsNotAPlainAbsolutePath) {
+  EXPECT_EQ(*CleanPath("target", "//a/./b//"), "/a/b");
+  for (const char* path : {"", "a/b", "/", "/a/../b", "/a\nb"}) {
+    const absl::Status status = CleanPath("target", path).status();
+    EXPECT_EQ(ReasonOf(status), "INVALID_FIELD") << path;
+    EXPECT_EQ(FieldOf(status), "target") << path;
+  }
+}
+
+TEST(CheckApart, PathsOfOneMountDoNotContainOneAnother) {
+  EXPECT_TRUE(CheckApart({"/s", "/t", "/d"}).ok());
+  EXPECT_TRUE(CheckApart({"/s", "/sx", "/d"}).ok());
+  EXPECT_EQ(FieldOf(CheckApart({"/s", "/s/t", "/d"})), "target");
+  EXPECT_EQ(FieldOf(CheckApart({"/s", "/t", "/t/d"})), "diff_dir");
+  EXPECT_EQ(FieldOf(CheckApart({"/s/x", "/t", "/s"})), "diff_dir");
+  EXPECT_EQ(ReasonOf(CheckApart({"/s", "/s", "/d"})), "INVALID_FIELD");
+}
+
+TEST(CheckApart, MountsMayShareAStoreAndNothingElse) {
+  const MountPaths other = {"/s", "/t1", "/d1"};
+  EXPECT_TRUE(CheckApartFrom({"/s", "/t2", "/d2"}, other, "m").ok());
+  EXPECT_EQ(FieldOf(CheckApartFrom({"/s", "/t1/x", "/d2"}, other, "m")), "target");
+  EXPECT_EQ(FieldOf(CheckApartFrom({"/s2", "/s/t", "/d2"}, other, "m")), "target");
+  EXPECT_EQ(FieldOf(CheckApartFrom({"/s", "/t2", "/d1/x"}, other, "m")), "diff_dir");
+  EXPECT_EQ(FieldOf(CheckApartFrom({"/t1/store", "/t2", "/d2"}, other, "m")), "store");
+}
+
+TEST(MountInfo, LinesAreParsedWithEscapes) {
+  const auto mounts = ParseMountInfo(
+      "36 35 0:45 / /srv/my\\040clone rw,nosuid shared:1 master:2 - fuse.pbkfs pbkfs rw\n"
+      "garbage\n"
+      "37 35 8:1 / /data rw - ext4 /dev/sda1 rw\n");
+  ASSERT_EQ(mounts.size(), 2u);
+  EXPECT_EQ(mounts[0].mount_id, 36);
+  EXPECT_EQ(mounts[0].mount_point, "/srv/my clone");
+  EXPECT_EQ(mounts[0].device, "0:45");
+  EXPECT_TRUE(mounts[0].IsPbkfs());
+  EXPECT_FALSE(mounts[1].IsPbkfs());
+}
+
+}  // namespace
+}  // namespace pbkfs
