@@ -1,0 +1,168 @@
+"""PostgreSQL as a fixture: always as user postgres, only on Unix sockets, stopped by process id."""
+
+import os
+import pathlib
+import pwd
+import shlex
+import signal
+import subprocess
+
+ACCOUNT = "postgres"
+# The number in the socket's file name. Nothing listens on TCP and each server has its own socket directory,
+# so it can't collide.
+PORT = 5432
+COMMAND_SECONDS = 600
+
+
+def account():
+    try:
+        return pwd.getpwnam(ACCOUNT)
+    except KeyError:
+        return None
+
+
+def bindir(major):
+    """The directory of the server programs of this major version, or None."""
+    candidates = [pathlib.Path(f"/usr/lib/postgresql/{major}/bin")]
+    try:
+        configured = subprocess.run(["pg_config", "--bindir"], capture_output=True, text=True, check=True)
+        candidates.append(pathlib.Path(configured.stdout.strip()))
+    except (OSError, subprocess.CalledProcessError):
+        pass
+    for candidate in candidates:
+        if (candidate / "postgres").exists():
+            version = subprocess.run([candidate / "postgres", "--version"], capture_output=True, text=True).stdout
+            if version.split()[2].split(".")[0] == str(major):
+                return candidate
+    return None
+
+
+def installed_major():
+    """The newest major version that is installed, as text, or None."""
+    majors = [path.name for path in pathlib.Path("/usr/lib/postgresql").glob("*") if path.name.isdigit()]
+    return max(majors, key=int, default=None)
+
+
+def run_as_postgres(command, **options):
+    """subprocess.run as user postgres, from a directory that it can enter."""
+    user = account()
+    options.setdefault("capture_output", True)
+    options.setdefault("text", True)
+    options.setdefault("timeout", COMMAND_SECONDS)
+    options.setdefault("stdin", subprocess.DEVNULL if "input" not in options else None)
+    environment = {"PATH": os.environ["PATH"], "HOME": "/", "LC_ALL": "C.UTF-8", "PGCLIENTENCODING": "UTF8"}
+    return subprocess.run([str(word) for word in command], user=user.pw_uid, group=user.pw_gid, extra_groups=[],
+                          cwd="/", env=environment, **options)
+
+
+class PostgresError(AssertionError):
+    """A program of PostgreSQL failed where the test needs it to succeed."""
+
+
+class Server:
+    """A server on a data directory that exists already: a mount, or a cluster made by initdb."""
+
+    def __init__(self, pgdata, socket_dir, major, start_command=None):
+        self.pgdata = pathlib.Path(pgdata)
+        self.socket_dir = pathlib.Path(socket_dir)
+        self.bindir = bindir(major)
+        self.start_command = start_command or self.plain_start_command()
+        self._pid = None
+
+    def plain_start_command(self):
+        """Starts with what the configuration files say and nothing more."""
+        return shlex.join([str(self.bindir / "pg_ctl"), "-D", str(self.pgdata), "-l", str(self.pgdata / "startup.log"),
+                           "-w", "-t", "300", "start"])
+
+    def start(self, command=None):
+        done = run_as_postgres(["/bin/sh", "-c", command or self.start_command])
+        if done.returncode != 0:
+            raise PostgresError(f"PostgreSQL does not start on {self.pgdata} ({done.returncode}):\n"
+                                f"{command or self.start_command}\n{done.stdout}{done.stderr}{self.log_tail()}")
+        self._pid = int((self.pgdata / "postmaster.pid").read_text().split("\n")[0])
+
+    def log_tail(self, lines=40):
+        try:
+            text = (self.pgdata / "startup.log").read_text(errors="replace")
+        except OSError as error:
+            return f"(no startup.log: {error})"
+        return "\n".join(text.splitlines()[-lines:])
+
+    def stop(self, mode="fast"):
+        self.tool("pg_ctl", "-D", self.pgdata, "-m", mode, "-w", "-t", "300", "stop", connect=False)
+        self._pid = None
+
+    def ensure_stopped(self):
+        """For cleanup: ends the server however the test ended."""
+        pid, self._pid = self._pid, None
+        if pid is None or not self._is_server(pid):
+            return
+        process = os.pidfd_open(pid)
+        try:
+            run_as_postgres([self.bindir / "pg_ctl", "-D", self.pgdata, "-m", "immediate", "-w", "-t", "20", "stop"])
+            if self._is_server(pid):
+                signal.pidfd_send_signal(process, signal.SIGKILL)
+        finally:
+            os.close(process)
+
+    def _is_server(self, pid):
+        try:
+            return os.readlink(f"/proc/{pid}/exe").split(" ")[0] == str((self.bindir / "postgres").resolve())
+        except OSError:
+            return False
+
+    def tool(self, name, *arguments, connect=True, check=True, **options):
+        """Runs a program of PostgreSQL against this server."""
+        command = [self.bindir / name]
+        if connect:
+            command += ["-h", self.socket_dir, "-p", PORT, "-U", ACCOUNT]
+        done = run_as_postgres([*command, *arguments], **options)
+        if check and done.returncode != 0:
+            raise PostgresError(f"{name} {' '.join(map(str, arguments))} ended with {done.returncode}:\n"
+                                f"{done.stdout}{done.stderr}{self.log_tail(15)}")
+        return done
+
+    def psql_command(self, database="postgres"):
+        return [self.bindir / "psql", "-h", self.socket_dir, "-p", PORT, "-U", ACCOUNT, "-d", database]
+
+    def sql(self, text, database="postgres", timeout=COMMAND_SECONDS):
+        """Runs statements and returns what they print, unaligned."""
+        done = self.tool("psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", database, "-f", "-",
+                         input=text, timeout=timeout)
+        return done.stdout.rstrip("\n")
+
+    def answers(self, database, statements):
+        """The answer to each statement, all in one session."""
+        marker = "--- end of an answer ---"
+        script = "".join(f"{statement};\n\\echo '{marker}'\n" for statement in statements)
+        parts = self.sql(script, database).split(marker)
+        return [part.strip("\n") for part in parts[:len(statements)]]
+
+    def show(self, name):
+        return self.sql(f"SHOW {name}")
+
+
+def settings_for_clone(socket_dir):
+    """What `pbkfs mount --set` needs so that the server is reachable here and nowhere else."""
+    return {"port": PORT, "unix_socket_directories": socket_dir, "listen_addresses": ""}
+
+
+def make_socket_dir(path):
+    user = account()
+    path = pathlib.Path(path)
+    path.mkdir(mode=0o755)
+    os.chown(path, user.pw_uid, user.pw_gid)
+    return path
+
+
+def make_cluster(pgdata, major):
+    """initdb with data checksums; returns the directory."""
+    pgdata = pathlib.Path(pgdata)
+    user = account()
+    pgdata.mkdir(mode=0o700)
+    os.chown(pgdata, user.pw_uid, user.pw_gid)
+    done = run_as_postgres([bindir(major) / "initdb", "-D", pgdata, "-k", "-N", "-A", "trust", "-U", ACCOUNT,
+                            "--locale=C.UTF-8", "-E", "UTF8"])
+    if done.returncode != 0:
+        raise PostgresError(f"initdb failed:\n{done.stdout}{done.stderr}")
+    return pgdata
