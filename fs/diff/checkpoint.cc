@@ -6,11 +6,14 @@
 #include <string>
 #include <utility>
 
+#include "fs/base/bytes.h"
 #include "fs/base/status.h"
 #include "fs/diff/page_cache_evidence.h"
 
 namespace pbkfs {
 namespace {
+
+constexpr size_t kMaxRunBytes = 8 << 10;
 
 // Buffers records and writes them in large pieces.
 class CheckpointWriter {
@@ -44,18 +47,26 @@ class CheckpointWriter {
   uint64_t state_records_ = 0;
 };
 
-absl::Status WriteInode(const InodeState& state, CheckpointWriter& writer) {
-  PBKFS_RETURN_IF_ERROR(writer.State(state.ToCheckpoint()));
+// The blocks of one inode, as many runs a record as fit.
+absl::Status WritePresent(const InodeState& state, CheckpointWriter& writer) {
   constexpr int64_t kAll = std::numeric_limits<int64_t>::max();
-  for (auto run = state.layout.present.NextRun(0, kAll); run.second > 0;
-       run = state.layout.present.NextRun(run.first + run.second, kAll)) {
-    PresentRecord present;
-    present.ino = state.ino;
-    present.first = run.first;
-    present.count = run.second;
-    PBKFS_RETURN_IF_ERROR(writer.State(present));
+  const BlockSet& present = state.layout.present;
+  PresentRunsRecord record;
+  record.ino = state.ino;
+  int64_t previous_end = 0;
+  for (auto run = present.NextRun(0, kAll); run.second > 0;
+       run = present.NextRun(run.first + run.second, kAll)) {
+    char pair[8];
+    StoreLittleEndian(static_cast<uint32_t>(run.first - previous_end), pair);
+    StoreLittleEndian(static_cast<uint32_t>(run.second), pair + 4);
+    record.runs.append(pair, sizeof(pair));
+    previous_end = run.first + run.second;
+    if (record.runs.size() < kMaxRunBytes) continue;
+    PBKFS_RETURN_IF_ERROR(writer.State(record));
+    record.runs.clear();
+    previous_end = 0;
   }
-  return absl::OkStatus();
+  return record.runs.empty() ? absl::OkStatus() : writer.State(record);
 }
 
 absl::Status WriteNames(const DirectoryTable& names, CheckpointWriter& writer) {
@@ -75,28 +86,35 @@ absl::Status WriteNames(const DirectoryTable& names, CheckpointWriter& writer) {
 }  // namespace
 
 absl::StatusOr<NewLog> ReplaceLogByCheckpoint(IoDir& directory, const DiffState& state,
-                                              uint64_t generation) {
+                                              OpenRecord open, uint64_t generation) {
   NewLog log;
   PBKFS_ASSIGN_OR_RETURN(log.file,
                          directory.OpenFile(kNewLogName, O_RDWR | O_CREAT | O_TRUNC, 0600));
-  log.position.seed = RandomNonce();
-  log.position.next_sequence = state.next_sequence;
-  CheckpointWriter writer(*log.file, log.position.seed);
-  PBKFS_RETURN_IF_ERROR(writer.Raw(EncodeLogHeader({log.position.seed, generation})));
+  const uint64_t seed = RandomNonce();
+  CheckpointWriter writer(*log.file, seed);
+  PBKFS_RETURN_IF_ERROR(writer.Raw(EncodeLogHeader({seed, generation})));
   CheckpointBeginRecord begin;
   begin.next_ino = state.next_ino;
   begin.next_sequence = state.next_sequence;
-  PBKFS_RETURN_IF_ERROR(writer.Raw(EncodeRecord(begin, 0, 0, log.position.seed)));
+  begin.session_nonce = open.session_nonce;
+  begin.evidence = open.evidence;
+  PBKFS_RETURN_IF_ERROR(writer.Raw(EncodeRecord(begin, 0, 0, seed)));
   for (const auto& [ino, inode] : state.inodes) {
-    if (inode->nlink > 0) PBKFS_RETURN_IF_ERROR(WriteInode(*inode, writer));
+    if (inode->nlink == 0) continue;
+    PBKFS_RETURN_IF_ERROR(writer.State(inode->ToCheckpoint(state.next_sequence - 1)));
+    PBKFS_RETURN_IF_ERROR(WritePresent(*inode, writer));
   }
   PBKFS_RETURN_IF_ERROR(WriteNames(state.names, writer));
   const CheckpointEndRecord end{writer.state_records()};
-  PBKFS_RETURN_IF_ERROR(writer.Raw(EncodeRecord(end, 0, 0, log.position.seed)));
+  PBKFS_RETURN_IF_ERROR(writer.Raw(EncodeRecord(end, 0, 0, seed)));
+  open.next_seed = seed;
+  PBKFS_RETURN_IF_ERROR(writer.Raw(EncodeRecord(open, state.next_sequence, 0, seed)));
   PBKFS_RETURN_IF_ERROR(writer.Flush());
   PBKFS_RETURN_IF_ERROR(log.file->DataSync());
   PBKFS_RETURN_IF_ERROR(directory.Rename(kNewLogName, directory, kLogName));
   PBKFS_RETURN_IF_ERROR(directory.Sync());
+  log.position.seed = seed;
+  log.position.next_sequence = state.next_sequence + 1;
   log.position.end = writer.end();
   log.position.durable_to = writer.end();
   return log;

@@ -20,9 +20,11 @@ struct NewLog {
 };
 
 // Everything in `state` must be durable in the data files. Inodes without a name are left out:
-// nobody can have them open when a diff is opened. On failure the old log is untouched.
+// nobody can have them open when a diff is opened. `open` begins the new log's only epoch: the file
+// has one seed, so that damage anywhere in it is told from its end. On failure the old log is
+// untouched.
 absl::StatusOr<NewLog> ReplaceLogByCheckpoint(IoDir& directory, const DiffState& state,
-                                              uint64_t generation);
+                                              OpenRecord open, uint64_t generation);
 
 }  // namespace pbkfs
 

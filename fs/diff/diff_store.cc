@@ -153,42 +153,56 @@ absl::StatusOr<DiffState> DiffStore::Recover(const LowerTree& lower, uint64_t se
   directory_->Remove(kNewLogName).IgnoreError();  // A checkpoint that was not finished.
   auto file = directory_->OpenFile(kLogName, O_RDWR, 0);
   Recovered recovered;
-  bool rewrite = true;
   if (file.ok()) {
     const RecoverySource source{io_, *directory_, *data_, lower, owner_uid(), owner_gid()};
     PBKFS_ASSIGN_OR_RETURN(recovered, RecoverLog(source, **file));
     shutdown_kind_ = recovered.shutdown;
-    rewrite = recovered.needs_checkpoint || !recovered.orphans.empty() ||
-              recovered.position.end > kCheckpointLogBytes;
   } else if (ErrnoOf(file.status()) != ENOENT) {
     return file.status();
   } else if (binding_.prepared()) {
     return ReasonError(absl::StatusCode::kDataLoss, reason::kDiffCorrupt,
                        absl::StrCat("the log of the diff ", path_, " is missing"));
   }
+  evidence_ = LeaveEvidence(io_, *directory_);
+  OpenRecord open;
+  open.session_nonce = session_nonce;
+  open.evidence = evidence_;
+  open.time = absl::ToUnixNanos(absl::Now());
+  PBKFS_RETURN_IF_ERROR(OpenLog(std::move(file), open, recovered));
   for (const uint64_t orphan : recovered.orphans) {
     recovered.state.names.Forget(orphan);
     recovered.state.inodes.erase(orphan);
   }
-  LogPosition position = recovered.position;
-  if (rewrite) {
-    PBKFS_ASSIGN_OR_RETURN(
-        NewLog log, ReplaceLogByCheckpoint(*directory_, recovered.state, recovered.generation + 1));
-    file = std::move(log.file);
-    position = log.position;
-  }
-  // Only now: the log that knows them is gone for good.
   PBKFS_RETURN_IF_ERROR(TrashUnknownData(&recovered.state));
-  log_ = std::make_unique<MetaLog>(*std::move(file), position);
-  evidence_ = LeaveEvidence(io_, *directory_);
-  OpenRecord open;
-  open.next_seed = RandomNonce();
-  open.session_nonce = session_nonce;
-  open.evidence = evidence_;
-  open.time = absl::ToUnixNanos(absl::Now());
-  PBKFS_RETURN_IF_ERROR(log_->OpenEpoch(open));
   RemoveEvidence(io_, recovered.evidence);
   return std::move(recovered.state);
+}
+
+// Everything that the log says is confirmed when a diff is opened, so that each open can begin with
+// a checkpoint: replay stays short, and a log file has one epoch. Without space for it the old log
+// goes on, where it still tells the state.
+absl::Status DiffStore::OpenLog(absl::StatusOr<std::unique_ptr<IoFile>> old_file, OpenRecord open,
+                                const Recovered& recovered) {
+  auto log = ReplaceLogByCheckpoint(*directory_, recovered.state, open, recovered.generation + 1);
+  if (log.ok()) {
+    log_ = std::make_unique<MetaLog>(std::move(log->file), log->position);
+    return absl::OkStatus();
+  }
+  const int error = ErrnoOf(log.status());
+  if (!old_file.ok() || recovered.needs_checkpoint || (error != ENOSPC && error != EDQUOT)) {
+    return log.status();
+  }
+  spdlog::warn("diff {}: no space for a checkpoint of the log; it goes on as it is", path_);
+  directory_->Remove(kNewLogName).IgnoreError();
+  log_ = std::make_unique<MetaLog>(*std::move(old_file), recovered.position);
+  open.next_seed = RandomNonce();
+  PBKFS_RETURN_IF_ERROR(log_->OpenEpoch(open));
+  for (const uint64_t orphan : recovered.orphans) {
+    ReapRecord reap;
+    reap.ino = orphan;
+    PBKFS_RETURN_IF_ERROR(log_->Append(reap).status());
+  }
+  return log_->Sync(log_->last_sequence());
 }
 
 absl::Status DiffStore::TrashUnknownData(DiffState* state) {
@@ -223,6 +237,10 @@ std::vector<std::string> DiffStore::guards() const {
 }
 
 absl::StatusOr<std::unique_ptr<IoFile>> DiffStore::CreateData(uint64_t ino) {
+  auto file = data_->OpenFile(DataFileName(ino), O_RDWR | O_CREAT | O_EXCL, 0600);
+  if (file.ok() || ErrnoOf(file.status()) != EEXIST) return file;
+  // Left by a creation whose record failed: the log does not know it.
+  PBKFS_RETURN_IF_ERROR(RemoveData(ino));
   return data_->OpenFile(DataFileName(ino), O_RDWR | O_CREAT | O_EXCL, 0600);
 }
 
@@ -231,6 +249,13 @@ absl::StatusOr<std::unique_ptr<IoFile>> DiffStore::OpenData(uint64_t ino) {
 }
 
 absl::Status DiffStore::RemoveData(uint64_t ino) { return data_->Remove(DataFileName(ino)); }
+
+absl::Status DiffStore::SyncDataDirectory() {
+  MutexLock lock(&data_sync_mutex_);
+  // The kernel reports a failed sync once; nobody may believe that a later one makes up for it.
+  if (data_sync_failed_.ok()) data_sync_failed_ = data_->Sync();
+  return data_sync_failed_;
+}
 
 absl::StatusOr<int64_t> DiffStore::AllocatedBytes() {
   int64_t bytes = log_->bytes();

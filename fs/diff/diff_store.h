@@ -62,7 +62,7 @@ class DiffStore {
   absl::StatusOr<std::unique_ptr<IoFile>> OpenData(uint64_t ino);
   absl::Status RemoveData(uint64_t ino);
   // Makes the entries of data/ durable.
-  absl::Status SyncDataDirectory() { return data_->Sync(); }
+  absl::Status SyncDataDirectory();
   absl::StatusOr<struct statvfs> FileSystem() { return directory_->FileSystem(); }
   // Bytes that the data files and the log occupy on the disk. Walks data/.
   absl::StatusOr<int64_t> AllocatedBytes();
@@ -74,6 +74,8 @@ class DiffStore {
   DiffStore(Io& io, std::string path) : io_(io), path_(std::move(path)) {}
 
   absl::Status OpenDirectories();
+  absl::Status OpenLog(absl::StatusOr<std::unique_ptr<IoFile>> old_file, OpenRecord open,
+                       const Recovered& recovered);
   absl::Status TrashUnknownData(DiffState* state);
 
   Io& io_;
@@ -84,6 +86,8 @@ class DiffStore {
   std::unique_ptr<IoFile> lock_;
   v1::DiffBinding binding_;
   std::unique_ptr<MetaLog> log_;
+  Mutex data_sync_mutex_;
+  absl::Status data_sync_failed_ ABSL_GUARDED_BY(data_sync_mutex_);
   PageCacheEvidence evidence_;
   ShutdownKind shutdown_kind_ = ShutdownKind::kClean;
 };

@@ -46,8 +46,9 @@ void FileLayout::Apply(const CutRecord& record) {
 
 void FileLayout::Apply(const SyncedRecord& record) {
   if (record.through < synced_through) return;
+  // Extensions have no record: two looks as of one sequence may see two sizes.
+  synced_size = record.through == synced_through ? std::max(synced_size, record.size) : record.size;
   synced_through = record.through;
-  synced_size = record.size;
   // A size that was changed explicitly after `through` is newer than what this record saw.
   if (record.through >= last_size) size = std::max(size, record.size);
 }
@@ -60,10 +61,8 @@ InodeState InodeState::OfLower(const LowerTree& lower, const LowerNode& node, ui
   state.uid = uid;
   state.gid = gid;
   state.atime = state.mtime = state.ctime = absl::ToUnixNanos(lower.Time());
-  if (S_ISREG(node.mode)) {
-    state.layout.size = node.size;
-    state.layout.lower_limit = node.size;
-  }
+  if (!S_ISDIR(node.mode)) state.layout.size = node.size;
+  if (S_ISREG(node.mode)) state.layout.lower_limit = node.size;
   return state;
 }
 
@@ -100,7 +99,7 @@ InodeState InodeState::OfCheckpoint(const InodeRecord& record) {
   return state;
 }
 
-InodeRecord InodeState::ToCheckpoint() const {
+InodeRecord InodeState::ToCheckpoint(uint64_t confirmed_through) const {
   InodeRecord record;
   record.ino = ino;
   record.mode = mode;
@@ -115,7 +114,7 @@ InodeRecord InodeState::ToCheckpoint() const {
   record.has_data = layout.has_data ? 1 : 0;
   record.size = layout.size;
   record.lower_limit = layout.lower_limit;
-  record.synced_through = layout.synced_through;
+  record.synced_through = confirmed_through;
   return record;
 }
 
@@ -129,7 +128,7 @@ void InodeState::Apply(const SetAttrRecord& record, uint64_t sequence) {
   if ((record.mask & SetAttrRecord::kAtime) != 0) atime = record.atime;
   if ((record.mask & SetAttrRecord::kMtime) != 0) mtime = record.mtime;
   ctime = record.time;
-  last_name = sequence;
+  last_name = std::max(last_name, sequence);
 }
 
 void InodeState::NameAdded(uint64_t sequence, int64_t time) {
@@ -144,13 +143,14 @@ void InodeState::NameRemoved(uint64_t sequence, int64_t time) {
 
 void InodeState::NameChanged(uint64_t sequence, int64_t time) {
   ctime = time;
-  last_name = sequence;
+  // Names are appended under one lock and applied under another: a later record may be here
+  // already.
+  last_name = std::max(last_name, sequence);
 }
 
 void InodeState::ChildrenChanged(uint64_t sequence, int64_t time) {
   mtime = time;
-  ctime = time;
-  last_name = sequence;
+  NameChanged(sequence, time);
 }
 
 }  // namespace pbkfs

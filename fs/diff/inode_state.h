@@ -57,7 +57,8 @@ struct InodeState {
                             uint32_t gid);
   static InodeState OfNew(const CreateRecord& record, uint64_t sequence);
   static InodeState OfCheckpoint(const InodeRecord& record);
-  InodeRecord ToCheckpoint() const;
+  // For a checkpoint in which everything up to `confirmed_through` is durable.
+  InodeRecord ToCheckpoint(uint64_t confirmed_through) const;
 
   bool IsDirectory() const;
   bool IsRegular() const;

@@ -27,9 +27,6 @@ inline constexpr int64_t kMaxFileBytes =
 
 // A record holds at most two names and a symlink target; more is damage.
 inline constexpr size_t kMaxRecordBytes = 16 << 10;
-// A log is rewritten as a checkpoint at open when it is larger than this, so that replay stays well
-// under a second.
-inline constexpr int64_t kCheckpointLogBytes = int64_t{4} << 20;
 // A log that is larger than this is damage or a bug; it is replayed from memory.
 inline constexpr int64_t kMaxLogBytes = int64_t{4} << 30;
 // Space that is physically allocated behind the log's end, so that unlink, shrink and fsync work on

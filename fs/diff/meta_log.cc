@@ -20,10 +20,10 @@ bool ReleasesSpace(const Record& record) {
   return std::visit(
       [](const auto& value) {
         using T = std::remove_cvref_t<decltype(value)>;
-        return std::is_same_v<T, UnlinkRecord> || std::is_same_v<T, SizeRecord> ||
-               std::is_same_v<T, CutRecord> || std::is_same_v<T, SyncedRecord> ||
-               std::is_same_v<T, FailedRecord> || std::is_same_v<T, ReapRecord> ||
-               std::is_same_v<T, CleanUnmountRecord>;
+        return std::is_same_v<T, OpenRecord> || std::is_same_v<T, UnlinkRecord> ||
+               std::is_same_v<T, SizeRecord> || std::is_same_v<T, CutRecord> ||
+               std::is_same_v<T, SyncedRecord> || std::is_same_v<T, FailedRecord> ||
+               std::is_same_v<T, ReapRecord> || std::is_same_v<T, CleanUnmountRecord>;
       },
       record);
 }

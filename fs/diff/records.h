@@ -38,6 +38,7 @@ enum class RecordType : uint16_t {
   kWhiteout = 19,
   kAnswer = 20,
   kCheckpointEnd = 21,
+  kPresentRuns = 22,
 };
 
 // Which kernel request caused a record: a request that is sent again after a crash is found by it.
@@ -310,6 +311,19 @@ struct InodeRecord {
   }
 };
 
+// In a checkpoint: blocks of an inode that are complete in its data file, as pairs of u32: blocks
+// that are left out since the end of the run before (of this record; the first counts from block
+// 0), and blocks of the run.
+struct PresentRunsRecord {
+  static constexpr RecordType kType = RecordType::kPresentRuns;
+  uint64_t ino = 0;
+  std::string runs;
+  template <typename Archive>
+  void Fields(Archive& archive) {
+    archive(ino)(runs);
+  }
+};
+
 // A name that the diff added.
 struct DirentRecord {
   static constexpr RecordType kType = RecordType::kDirent;
@@ -352,18 +366,18 @@ struct AnswerRecord {
 
 struct CheckpointEndRecord {
   static constexpr RecordType kType = RecordType::kCheckpointEnd;
-  uint64_t state_records = 0;  // Records between Begin and End, for a check.
+  uint64_t state_records = 0;  // Records between Begin and End, for a check. An Open follows.
   template <typename Archive>
   void Fields(Archive& archive) {
     archive(state_records);
   }
 };
 
-using Record =
-    std::variant<OpenRecord, CreateRecord, LinkRecord, UnlinkRecord, RenameRecord, SetAttrRecord,
-                 DataFileRecord, PresentRecord, SizeRecord, PunchRecord, CutRecord, SyncedRecord,
-                 FailedRecord, ReapRecord, CleanUnmountRecord, CheckpointBeginRecord, InodeRecord,
-                 DirentRecord, WhiteoutRecord, AnswerRecord, CheckpointEndRecord>;
+using Record = std::variant<OpenRecord, CreateRecord, LinkRecord, UnlinkRecord, RenameRecord,
+                            SetAttrRecord, DataFileRecord, PresentRecord, SizeRecord, PunchRecord,
+                            CutRecord, SyncedRecord, FailedRecord, ReapRecord, CleanUnmountRecord,
+                            CheckpointBeginRecord, InodeRecord, DirentRecord, WhiteoutRecord,
+                            AnswerRecord, CheckpointEndRecord, PresentRunsRecord>;
 
 // ---- framing ----
 

@@ -1,7 +1,6 @@
 #include "fs/diff/recovery.h"
 
 #include <fcntl.h>
-#include <linux/falloc.h>
 
 #include <algorithm>
 #include <optional>
@@ -9,10 +8,13 @@
 #include <utility>
 #include <variant>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "fs/base/bytes.h"
 #include "fs/base/status.h"
 #include "fs/diff/page_cache_evidence.h"
+#include "fs/diff/zero_range.h"
 
 namespace pbkfs {
 namespace {
@@ -88,6 +90,10 @@ absl::Status CheckCheckpoint(const ParsedLog& log) {
     const auto* end = std::get_if<CheckpointEndRecord>(&log.records[i].record);
     if (end == nullptr) continue;
     if (end->state_records != i - 1) return Corrupt("its checkpoint lacks records");
+    if (i + 1 == log.records.size() ||
+        !std::holds_alternative<OpenRecord>(log.records[i + 1].record)) {
+      return Corrupt("the first record after its checkpoint is unreadable");
+    }
     return absl::OkStatus();
   }
   return Corrupt("its checkpoint is cut short");
@@ -101,7 +107,7 @@ class Replayer {
       : source_(source), cache_lost_(shutdown == ShutdownKind::kCacheLost) {}
 
   absl::Status Run(const std::vector<DecodedRecord>& records) {
-    if (cache_lost_) CollectConfirmed(records);
+    CollectConfirmed(records);
     bool in_checkpoint = true;
     for (const DecodedRecord& record : records) {
       if (std::holds_alternative<CheckpointEndRecord>(record.record)) in_checkpoint = false;
@@ -119,6 +125,9 @@ class Replayer {
 
   DiffState& state() { return state_; }
   PageCacheEvidence evidence() const { return evidence_; }
+  // Whether only what was synced may be believed of an inode: after a loss, and where a sync
+  // failed, since the kernel may have thrown away the pages that it could not write.
+  bool Lost(uint64_t ino) const { return cache_lost_ || failed_.contains(ino); }
   // Punches that may not have reached their data file, with their sequences.
   const PunchList& punches() const { return punches_; }
 
@@ -134,6 +143,9 @@ class Replayer {
       } else if (const auto* inode = std::get_if<InodeRecord>(&record.record)) {
         ino = inode->ino;
         through = inode->synced_through;
+      } else if (const auto* failed = std::get_if<FailedRecord>(&record.record)) {
+        failed_.insert(failed->ino);
+        continue;
       } else if (std::holds_alternative<CleanUnmountRecord>(record.record)) {
         all_confirmed_ = record.sequence;
         continue;
@@ -146,7 +158,7 @@ class Replayer {
   }
 
   bool Confirmed(uint64_t ino, uint64_t sequence) const {
-    if (!cache_lost_ || sequence <= all_confirmed_) return true;
+    if (!Lost(ino) || sequence <= all_confirmed_) return true;
     const auto found = confirmed_.find(ino);
     return found != confirmed_.end() && sequence <= found->second;
   }
@@ -275,7 +287,8 @@ class Replayer {
     if (record.offset < 0 || record.length < 0 || record.offset > kMaxFileBytes - record.length) {
       return Corrupt("a Punch record has an impossible range");
     }
-    if (!cache_lost_ || !Confirmed(record.ino, sequence)) punches_.emplace_back(sequence, record);
+    if (!Lost(record.ino) || !Confirmed(record.ino, sequence))
+      punches_.emplace_back(sequence, record);
     return ApplyLayout(record, sequence);
   }
   absl::Status Apply(const CutRecord& record, uint64_t) {
@@ -284,8 +297,6 @@ class Replayer {
   absl::Status Apply(const SyncedRecord& record, uint64_t) {
     return With(record.ino, [&](InodeState& state) { state.layout.Apply(record); });
   }
-  // The next mount treats the inode as after a loss; there is nothing to apply but the record is
-  // kept for the check.
   absl::Status Apply(const FailedRecord& record, uint64_t) {
     return With(record.ino, [&](InodeState& state) { state.layout.failed = true; });
   }
@@ -313,6 +324,19 @@ class Replayer {
     state_.inodes[record.ino] = std::make_unique<InodeState>(InodeState::OfCheckpoint(record));
     return absl::OkStatus();
   }
+  absl::Status Apply(const PresentRunsRecord& record, uint64_t) {
+    if (record.runs.size() % 8 != 0) return Corrupt("a list of blocks is cut short");
+    int64_t block = 0;
+    for (size_t at = 0; at < record.runs.size(); at += 8) {
+      PresentRecord run;
+      run.ino = record.ino;
+      run.first = block + LoadLittleEndian<uint32_t>(record.runs.data() + at);
+      run.count = LoadLittleEndian<uint32_t>(record.runs.data() + at + 4);
+      PBKFS_RETURN_IF_ERROR(Apply(run, 0));
+      block = run.first + run.count;
+    }
+    return absl::OkStatus();
+  }
   absl::Status Apply(const DirentRecord& record, uint64_t) {
     const auto entry = state_.names.Lookup(source_.lower, record.parent, record.name);
     // A name of the image that was replaced is hidden by a Whiteout, which may follow.
@@ -333,6 +357,7 @@ class Replayer {
   DiffState state_;
   PageCacheEvidence evidence_;
   absl::flat_hash_map<uint64_t, uint64_t> confirmed_;
+  absl::flat_hash_set<uint64_t> failed_;
   uint64_t all_confirmed_ = 0;  // Sequence of the last clean unmount.
   PunchList punches_;
 };
@@ -341,35 +366,34 @@ class Replayer {
 // file.
 class DataFileSettler {
  public:
-  DataFileSettler(IoDir& data, bool cache_lost) : data_(data), cache_lost_(cache_lost) {}
+  explicit DataFileSettler(IoDir& data) : data_(data) {}
 
   // Whether anything was changed that the log does not say.
   bool settled() const { return settled_; }
 
-  absl::Status Settle(InodeState& state, const PunchList& punches) {
+  // `lost` as Replayer::Lost.
+  absl::Status Settle(InodeState& state, const PunchList& punches, bool lost) {
     FileLayout& layout = state.layout;
     if (!layout.has_data) return absl::OkStatus();
     auto file = data_.OpenFile(DataFileName(state.ino), O_RDWR, 0);
-    if (!file.ok() && ErrnoOf(file.status()) == ENOENT) return SettleMissing(state);
+    if (!file.ok() && ErrnoOf(file.status()) == ENOENT) return SettleMissing(state, lost);
     if (!file.ok()) return file.status();
     PBKFS_ASSIGN_OR_RETURN(const struct stat attributes, (*file)->Stat());
     bool changed = false;
     for (const auto& [sequence, punch] : punches) {
-      if (punch.ino != state.ino || (!cache_lost_ && sequence != layout.uncut)) continue;
-      PBKFS_RETURN_IF_ERROR((*file)->Allocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                                              punch.offset, punch.length));
+      if (punch.ino != state.ino || (!lost && sequence != layout.uncut)) continue;
+      PBKFS_RETURN_IF_ERROR(ZeroRange(**file, punch.offset, punch.length));
       changed = true;
     }
     // Bytes past the logged size were written by extensions, which have no record. They are no such
     // bytes where a shrink was not finished, and, after a loss, where an explicit size is newer
     // than what was synced.
     const bool cut_pending = layout.uncut != 0 && layout.uncut == layout.last_size;
-    const bool believed =
-        !cut_pending && (!cache_lost_ || layout.last_size <= layout.synced_through);
+    const bool believed = !cut_pending && (!lost || layout.last_size <= layout.synced_through);
     if (attributes.st_size > layout.size) {
       if (believed) {
         layout.size = attributes.st_size;
-        changed = cache_lost_ || changed;
+        changed = lost || changed;
       } else {
         PBKFS_RETURN_IF_ERROR((*file)->Truncate(layout.size));
         changed = true;
@@ -389,9 +413,9 @@ class DataFileSettler {
  private:
   // The record of a data file may survive the file's directory entry, but not once the file was
   // synced.
-  absl::Status SettleMissing(InodeState& state) {
+  absl::Status SettleMissing(InodeState& state, bool lost) {
     FileLayout& layout = state.layout;
-    if (!cache_lost_ || layout.synced_through >= layout.last_layout) {
+    if (!lost || layout.synced_through >= layout.last_layout) {
       return Corrupt(absl::StrCat("data file ", DataFileName(state.ino), " is missing"));
     }
     layout.has_data = false;
@@ -402,7 +426,6 @@ class DataFileSettler {
   }
 
   IoDir& data_;
-  const bool cache_lost_;
   bool settled_ = false;
 };
 
@@ -433,16 +456,16 @@ absl::StatusOr<Recovered> RecoverLog(const RecoverySource& source, IoFile& log_f
       (log.late_record || bytes.size() - static_cast<size_t>(log.end) > kMaxRecordBytes)) {
     return Corrupt("more than the last record is unreadable");
   }
-  if (static_cast<int64_t>(bytes.size()) > log.end) {
-    PBKFS_RETURN_IF_ERROR(log_file.Truncate(log.end));
-  }
-
   Replayer replayer(source, recovered.shutdown);
   PBKFS_RETURN_IF_ERROR(replayer.Run(log.records));
-  DataFileSettler settler(source.data, recovered.shutdown == ShutdownKind::kCacheLost);
+  DataFileSettler settler(source.data);
   for (auto& [ino, state] : replayer.state().inodes) {
-    PBKFS_RETURN_IF_ERROR(settler.Settle(*state, replayer.punches()));
+    PBKFS_RETURN_IF_ERROR(settler.Settle(*state, replayer.punches(), replayer.Lost(ino)));
     if (state->nlink == 0) recovered.orphans.push_back(ino);
+  }
+  // Not before everything else went well: the tail may be the only evidence of what happened.
+  if (static_cast<int64_t>(bytes.size()) > log.end) {
+    PBKFS_RETURN_IF_ERROR(log_file.Truncate(log.end));
   }
   recovered.needs_checkpoint = recovered.shutdown == ShutdownKind::kCacheLost || settler.settled();
   recovered.state = std::move(replayer.state());

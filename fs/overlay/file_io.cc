@@ -10,6 +10,7 @@
 #include "absl/container/inlined_vector.h"
 #include "absl/strings/str_cat.h"
 #include "fs/base/status.h"
+#include "fs/diff/zero_range.h"
 #include "fs/overlay/overlay.h"
 
 namespace pbkfs {
@@ -30,6 +31,10 @@ constexpr std::array<uint8_t, kBlockSize> kZeros{};
 // The data file, or null where the inode has none.
 absl::StatusOr<std::shared_ptr<IoFile>> Overlay::DataFile(Inode& inode) {
   MutexLock lock(&inode.mutex);
+  return DataFileLocked(inode);
+}
+
+absl::StatusOr<std::shared_ptr<IoFile>> Overlay::DataFileLocked(Inode& inode) {
   if (!inode.state.layout.has_data) return std::shared_ptr<IoFile>();
   if (inode.data != nullptr) {
     stats_.Add(IoCounter::kHandleHits);
@@ -44,10 +49,9 @@ absl::StatusOr<std::shared_ptr<IoFile>> Overlay::DataFile(Inode& inode) {
 // The data file, made where the inode has none. The file exists before its record: a file that the
 // log does not know is harmless, a record without its file would not be.
 absl::StatusOr<std::shared_ptr<IoFile>> Overlay::DataFileForWriting(Inode& inode) {
-  PBKFS_ASSIGN_OR_RETURN(std::shared_ptr<IoFile> data, DataFile(inode));
-  if (data != nullptr) return data;
   MutexLock lock(&inode.mutex);
-  if (inode.data != nullptr) return inode.data;  // Made by another writer of this inode.
+  PBKFS_ASSIGN_OR_RETURN(std::shared_ptr<IoFile> data, DataFileLocked(inode));
+  if (data != nullptr) return data;
   PBKFS_ASSIGN_OR_RETURN(data, diff_->CreateData(inode.ino));
   DataFileRecord record;
   record.ino = inode.ino;
@@ -63,15 +67,22 @@ absl::StatusOr<std::shared_ptr<IoFile>> Overlay::DataFileForWriting(Inode& inode
   return data;
 }
 
+// The file of the image. It is opened without the inode's mutex, since that reads the catalog.
 absl::StatusOr<std::shared_ptr<const LowerFile>> Overlay::LowerOf(Inode& inode) {
-  MutexLock lock(&inode.mutex);
-  if (inode.lower != nullptr) {
-    stats_.Add(IoCounter::kHandleHits);
-    return inode.lower;
+  {
+    MutexLock lock(&inode.mutex);
+    if (inode.lower != nullptr) {
+      stats_.Add(IoCounter::kHandleHits);
+      return inode.lower;
+    }
   }
   stats_.Add(IoCounter::kHandleMisses);
-  PBKFS_ASSIGN_OR_RETURN(inode.lower, lower_->Open(inode.ino));
-  stats_.Add(IoCounter::kHandlesOpened);
+  PBKFS_ASSIGN_OR_RETURN(std::shared_ptr<const LowerFile> lower, lower_->Open(inode.ino));
+  MutexLock lock(&inode.mutex);
+  if (inode.lower == nullptr) {
+    inode.lower = std::move(lower);
+    stats_.Add(IoCounter::kHandlesOpened);
+  }
   return inode.lower;
 }
 
@@ -143,6 +154,7 @@ absl::StatusOr<size_t> Overlay::TryRead(Inode& inode, int64_t offset, absl::Span
 absl::StatusOr<size_t> Overlay::Read(uint64_t ino, int64_t offset, absl::Span<uint8_t> out) {
   PBKFS_ASSIGN_OR_RETURN(const InodePtr inode, GetRegular(ino));
   if (offset < 0) return ErrnoError(EINVAL, "read at a negative offset");
+  if (offset >= kMaxFileBytes) return 0;
   Ticket ticket = pending_.Draw(inode->pending, PendingRole::kReader,
                                 BlocksOf(offset, static_cast<int64_t>(out.size())));
   ticket.Wait();
@@ -248,16 +260,14 @@ absl::Status Overlay::WriteLocked(Inode& inode, int64_t offset, absl::Span<const
   int64_t old_size = 0;
   {
     MutexLock lock(&inode.mutex);
-    if (inode.state.layout.uncut != 0) {
-      return ErrnoError(EIO, absl::StrCat("a truncation of inode ", inode.ino, " is not finished"));
-    }
+    PBKFS_RETURN_IF_ERROR(CheckUsable(inode));
     old_size = inode.state.layout.size;
   }
   const absl::Status written = FileWriter(*this, inode, *file, offset, data).Run();
   const int64_t end = offset + static_cast<int64_t>(data.size());
   if (!written.ok()) {
     // An extension that was not acknowledged must not show.
-    if (end > old_size) file->Truncate(old_size).IgnoreError();
+    if (end > old_size && !file->Truncate(old_size).ok()) RefuseWrites(inode);
     return written;
   }
   stats_.Add(IoCounter::kWrittenBytes, data.size());
@@ -288,11 +298,33 @@ absl::Status Overlay::Write(uint64_t ino, int64_t offset, absl::Span<const uint8
 
 // ---- sizes ----
 
+absl::Status Overlay::CheckUsable(const Inode& inode) const {
+  if (!inode.destruction_failed) return absl::OkStatus();
+  return ErrnoError(EIO, absl::StrCat("inode ", inode.ino,
+                                      " takes no writes since a truncation of its data file "
+                                      "failed; mount again to finish it"));
+}
+
+// The data file holds bytes that must not show: nothing may be added that would make them show.
+void Overlay::RefuseWrites(Inode& inode) {
+  MutexLock lock(&inode.mutex);
+  inode.destruction_failed = true;
+}
+
 // The second half of every destruction: what the log announced is done in the data file, and the
 // log is told so. Until then the inode takes no more writes, so that a failure in between can't
 // show old bytes again.
 absl::Status Overlay::FinishDestruction(Inode& inode, uint64_t sequence, bool confirmed,
                                         const std::function<absl::Status(IoFile&)>& destroy) {
+  const absl::Status status = Destroy(inode, sequence, confirmed, destroy);
+  if (!status.ok()) RefuseWrites(inode);
+  MutexLock lock(&inode.mutex);
+  inode.settled.SignalAll();
+  return status;
+}
+
+absl::Status Overlay::Destroy(Inode& inode, uint64_t sequence, bool confirmed,
+                              const std::function<absl::Status(IoFile&)>& destroy) {
   // Bytes that were synced may go only after the record that says so can't be lost.
   if (confirmed) PBKFS_RETURN_IF_ERROR(diff_->log().Sync(sequence));
   PBKFS_ASSIGN_OR_RETURN(const std::shared_ptr<IoFile> data, DataFile(inode));
@@ -317,10 +349,7 @@ absl::Status Overlay::Resize(const InodePtr& inode, int64_t size) {
   {
     MutexLock lock(&inode->mutex);
     FileLayout& layout = inode->state.layout;
-    if (layout.uncut != 0) {
-      return ErrnoError(EIO,
-                        absl::StrCat("a truncation of inode ", inode->ino, " is not finished"));
-    }
+    PBKFS_RETURN_IF_ERROR(CheckUsable(*inode));
     destroys = size < layout.size && layout.has_data;
     confirmed = layout.synced_through != 0 && size < layout.synced_size;
     SizeRecord record;
@@ -371,9 +400,7 @@ absl::Status Overlay::PunchRange(Inode& inode, int64_t offset, int64_t length) {
   {
     MutexLock lock(&inode.mutex);
     FileLayout& layout = inode.state.layout;
-    if (layout.uncut != 0) {
-      return ErrnoError(EIO, absl::StrCat("a truncation of inode ", inode.ino, " is not finished"));
-    }
+    PBKFS_RETURN_IF_ERROR(CheckUsable(inode));
     confirmed = layout.synced_through != 0 && first_whole < layout.synced_size;
     PBKFS_ASSIGN_OR_RETURN(sequence, diff_->log().Append(record));
     layout.Apply(record, sequence);
@@ -381,7 +408,7 @@ absl::Status Overlay::PunchRange(Inode& inode, int64_t offset, int64_t length) {
     ++inode.destroyed;
   }
   return FinishDestruction(inode, sequence, confirmed, [&record](IoFile& data) {
-    return data.Allocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, record.offset, record.length);
+    return ZeroRange(data, record.offset, record.length);
   });
 }
 
@@ -408,7 +435,7 @@ absl::Status Overlay::Allocate(uint64_t ino, int mode, int64_t offset, int64_t l
     // Within the file the data file is only given space: what the image shows there stays.
     const bool extends = !keep_size && end > old_size;
     status = data->Allocate(extends ? 0 : FALLOC_FL_KEEP_SIZE, offset, length);
-    if (!status.ok() && extends) data->Truncate(old_size).IgnoreError();
+    if (!status.ok() && extends && !data->Truncate(old_size).ok()) RefuseWrites(*inode);
     MutexLock lock(&inode->mutex);
     if (status.ok() && extends) {
       inode->state.layout.size = end;

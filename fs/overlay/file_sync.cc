@@ -17,41 +17,57 @@ absl::Status Overlay::Fsync(uint64_t ino) {
 }
 
 absl::Status Overlay::SyncInode(Inode& inode) {
+  {
+    MutexLock lock(&inode.mutex);
+    // A destruction that came later is nearly done; until then the size and the data file disagree.
+    while (inode.syncing || (inode.state.layout.uncut != 0 && !inode.destruction_failed)) {
+      inode.settled.Wait(&inode.mutex);
+    }
+    if (!inode.changed) return absl::OkStatus();
+    inode.syncing = true;
+  }
+  const absl::Status status = SyncExclusively(inode);
+  MutexLock lock(&inode.mutex);
+  inode.syncing = false;
+  inode.settled.SignalAll();
+  return status;
+}
+
+absl::Status Overlay::SyncExclusively(Inode& inode) {
   MetaLog& log = diff_->log();
   SyncedRecord record;
   record.ino = inode.ino;
   uint64_t last_record = 0;
+  uint64_t writes = 0;
   bool sync_data = false;
   bool sync_entry = false;
   {
     MutexLock lock(&inode.mutex);
     const FileLayout& layout = inode.state.layout;
-    if (layout.failed) {
-      return ErrnoError(EIO, absl::StrCat("an earlier sync of inode ", inode.ino, " failed"));
+    if (layout.failed || inode.destruction_failed) {
+      return ErrnoError(EIO, absl::StrCat("an earlier write-out of inode ", inode.ino,
+                                          " failed; mount again to see what is durable"));
     }
-    if (layout.uncut != 0) {
-      return ErrnoError(EIO, absl::StrCat("a truncation of inode ", inode.ino, " is not finished"));
-    }
-    if (!inode.changed) return absl::OkStatus();
     // One look at both: the size is exact as of this record.
     record.through = log.last_sequence();
     record.size = layout.size;
+    writes = inode.writes;
     last_record = std::max(inode.state.last_name, layout.last_layout);
     sync_entry = layout.has_data && !inode.data_entry_synced;
     sync_data = layout.has_data &&
-                (inode.data_dirty || sync_entry || layout.last_layout > layout.synced_through);
-    inode.data_dirty = false;
+                (inode.DataDirty() || sync_entry || layout.last_layout > layout.synced_through);
   }
   if (!sync_data) return log.Sync(last_record);
   PBKFS_ASSIGN_OR_RETURN(const std::shared_ptr<IoFile> data, DataFile(inode));
   if (const absl::Status synced = data->DataSync(); !synced.ok()) return MarkFailed(inode, synced);
   if (sync_entry) PBKFS_RETURN_IF_ERROR(diff_->SyncDataDirectory());
   {
-    // The short path: the last Synced says all that there is to say. A size that grew since is
-    // believed because no explicit size follows that record.
     MutexLock lock(&inode.mutex);
+    inode.synced_writes = writes;
     inode.data_entry_synced = true;
     const FileLayout& layout = inode.state.layout;
+    // The short path: the last Synced says all that there is to say. A size that grew since is
+    // believed because no explicit size follows that record.
     if (layout.last_layout <= layout.synced_through && log.IsDurable(inode.state.last_name)) {
       return absl::OkStatus();
     }

@@ -37,8 +37,6 @@ struct Inode {
   // The diff knows the inode: its state can't be made anew from the image.
   bool changed ABSL_GUARDED_BY(mutex);
   int open_handles ABSL_GUARDED_BY(mutex) = 0;
-  // The kernel forgot an orphan while a thread of ours still had it: whoever lets go last reaps it.
-  bool forgotten ABSL_GUARDED_BY(mutex) = false;
   // Grows before bytes are destroyed, so that a reader notices that what it read may be torn.
   uint64_t destroyed ABSL_GUARDED_BY(mutex) = 0;
 
@@ -46,9 +44,20 @@ struct Inode {
   // synced, so that no writeback error is missed.
   std::shared_ptr<IoFile> data ABSL_GUARDED_BY(mutex);
   std::shared_ptr<const LowerFile> lower ABSL_GUARDED_BY(mutex);
-  bool data_dirty ABSL_GUARDED_BY(mutex) = false;  // Written since the last successful fdatasync.
+
+  // Writes that were finished, and how many of them the last successful fdatasync covers.
+  uint64_t writes ABSL_GUARDED_BY(mutex) = 0;
+  uint64_t synced_writes ABSL_GUARDED_BY(mutex) = 0;
   bool data_entry_synced ABSL_GUARDED_BY(mutex) = false;  // The entry in data/ is durable.
   bool listed_dirty ABSL_GUARDED_BY(mutex) = false;       // The background pass knows the inode.
+  // One sync at a time: the kernel tells a failure to one caller only. Signalled when a sync or a
+  // destruction ends.
+  bool syncing ABSL_GUARDED_BY(mutex) = false;
+  CondVar settled;
+  // A destruction that the log announced could not be done: the inode takes no writes any more.
+  bool destruction_failed ABSL_GUARDED_BY(mutex) = false;
+
+  bool DataDirty() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) { return writes != synced_writes; }
 };
 
 // The inodes that the kernel or the diff knows. Thread-safe.

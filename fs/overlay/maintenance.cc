@@ -1,5 +1,6 @@
 // Work off the request path: confirming writes that nobody synced, removing the data files of files
 // that are gone.
+#include <algorithm>
 #include <cerrno>
 
 #include "fs/base/status.h"
@@ -11,7 +12,7 @@ namespace pbkfs {
 void Overlay::ListDirty(const InodePtr& inode) {
   {
     MutexLock lock(&inode->mutex);
-    inode->data_dirty = true;
+    ++inode->writes;
     if (inode->listed_dirty) return;
     inode->listed_dirty = true;
   }
@@ -26,7 +27,7 @@ void Overlay::Reap(const InodePtr& inode) {
   bool is_directory = false;
   {
     MutexLock lock(&inode->mutex);
-    inode->data_dirty = false;
+    inode->synced_writes = inode->writes;
     inode->open_handles = 0;
     DropIdleFiles(*inode);
     if (inode->state.nlink > 0) return;
@@ -58,9 +59,12 @@ void Overlay::RemoveDoomed() {
     doomed.swap(doomed_);
   }
   if (doomed.empty()) return;
-  const absl::Status synced = diff_->log().Sync(doomed.back().first);
+  uint64_t last = 0;
+  for (const auto& [sequence, ino] : doomed) last = std::max(last, sequence);
+  // What is not durable stays; the next mount knows it as an orphan or moves it to trash.
+  diff_->log().Sync(last).IgnoreError();
   for (const auto& [sequence, ino] : doomed) {
-    if (!synced.ok() && !diff_->log().IsDurable(sequence)) continue;
+    if (!diff_->log().IsDurable(sequence)) continue;
     const absl::Status removed = diff_->RemoveData(ino);
     if (!removed.ok() && ErrnoOf(removed) != ENOENT) {
       spdlog::warn("diff {}: {}; it goes to trash at the next mount", diff_->path(),
@@ -71,24 +75,18 @@ void Overlay::RemoveDoomed() {
 
 void Overlay::BackgroundPass() {
   std::vector<InodePtr> dirty;
+  std::vector<uint64_t> forgotten;
   {
     MutexLock lock(&dirty_mutex_);
     dirty.swap(dirty_);
+    forgotten.swap(forgotten_);
   }
-  for (InodePtr& inode : dirty) {
-    bool orphan;
-    bool forgotten;
+  for (InodePtr& slot : dirty) {
+    const InodePtr inode = std::move(slot);
     {
       MutexLock lock(&inode->mutex);
       inode->listed_dirty = false;
-      orphan = inode->state.nlink == 0;
-      forgotten = inode->forgotten;
-    }
-    if (orphan) {
-      const uint64_t ino = inode->ino;
-      inode.reset();
-      if (forgotten) Forget(ino);
-      continue;
+      if (inode->state.nlink == 0) continue;
     }
     Ticket ticket = pending_.Draw(inode->pending, PendingRole::kBarrier, {});
     ticket.Wait();
@@ -97,6 +95,7 @@ void Overlay::BackgroundPass() {
     MutexLock lock(&inode->mutex);
     DropIdleFiles(*inode);
   }
+  for (const uint64_t ino : forgotten) Forget(ino);
   RemoveDoomed();
 }
 

@@ -248,19 +248,20 @@ absl::Status Overlay::FsyncDirectory() { return diff_->log().Sync(diff_->log().l
 
 void Overlay::Forget(uint64_t ino) {
   if (ino == kRootIno) return;
-  if (const InodePtr inode = inodes_.Find(ino)) {
-    MutexLock lock(&inode->mutex);
-    inode->forgotten = inode->state.nlink == 0;
-  }
   const InodePtr inode = inodes_.Extract(ino, [](Inode& candidate) {
     MutexLock lock(&candidate.mutex);
     const bool orphan = candidate.state.nlink == 0;
     // Unsynced bytes of a file that has a name wait for the background pass; those of an orphan are
     // of no use.
-    return candidate.open_handles == 0 && (orphan || (!candidate.changed && !candidate.data_dirty));
+    return candidate.open_handles == 0 &&
+           (orphan || (!candidate.changed && !candidate.DataDirty()));
   });
-  if (inode == nullptr) return;
-  Reap(inode);
+  if (inode != nullptr) return Reap(inode);
+  const InodePtr kept = inodes_.Find(ino);
+  if (kept == nullptr || AttributesOf(*kept).nlink > 0) return;
+  // A release that is still on its way, or the background pass, has it: that pass tries again.
+  MutexLock lock(&dirty_mutex_);
+  forgotten_.push_back(ino);
 }
 
 }  // namespace pbkfs

@@ -28,13 +28,17 @@ absl::StatusOr<std::unique_ptr<Overlay>> Overlay::Create(std::shared_ptr<const L
   PBKFS_ASSIGN_OR_RETURN(DiffState state,
                          overlay->diff_->Recover(*overlay->lower_, overlay->session_nonce_));
   for (auto& [ino, inode_state] : state.inodes) {
-    const bool synced = inode_state->layout.has_data;
+    const bool has_data = inode_state->layout.has_data;
     auto inode = std::make_shared<Inode>(std::move(*inode_state), /*in_diff=*/true);
     {
       MutexLock lock(&inode->mutex);
-      inode->data_entry_synced = synced;
+      inode->data_entry_synced = has_data;
     }
-    overlay->inodes_.Insert(std::move(inode));
+    overlay->inodes_.Insert(inode);
+    // What a process that died had written was not synced by an fdatasync of its file.
+    if (has_data && overlay->diff_->shutdown_kind() == ShutdownKind::kProcessDied) {
+      overlay->ListDirty(inode);
+    }
   }
   {
     WriterLock lock(&overlay->namespace_mutex_);
@@ -80,8 +84,8 @@ Attributes Overlay::FillAttributes(const Inode& inode) {
   attributes.uid = state.uid;
   attributes.gid = state.gid;
   attributes.rdev = state.rdev;
-  attributes.size =
-      S_ISLNK(state.mode) ? static_cast<int64_t>(state.symlink.size()) : state.layout.size;
+  attributes.size = state.symlink.empty() ? state.layout.size
+                                          : static_cast<int64_t>(state.symlink.size());
   attributes.atime = state.atime;
   attributes.mtime = state.mtime;
   attributes.ctime = state.ctime;
@@ -91,6 +95,15 @@ Attributes Overlay::FillAttributes(const Inode& inode) {
 Attributes Overlay::AttributesOf(Inode& inode) {
   MutexLock lock(&inode.mutex);
   return FillAttributes(inode);
+}
+
+uint32_t Overlay::ModeOf(uint64_t ino) const {
+  if (const InodePtr inode = inodes_.Find(ino)) {
+    MutexLock lock(&inode->mutex);
+    return inode->state.mode;
+  }
+  const auto node = ino < kFirstNewIno ? lower_->Node(ino) : std::nullopt;
+  return node.has_value() ? node->mode : 0;
 }
 
 absl::Status Overlay::CheckWritable() const {
@@ -146,6 +159,7 @@ absl::StatusOr<Attributes> Overlay::SetAttributes(uint64_t ino, const AttributeC
     const struct timespec times[2] = {{0, UTIME_OMIT},
                                       absl::ToTimespec(absl::FromUnixNanos(*change.mtime))};
     data->SetTimes(times).IgnoreError();
+    DropIdleFiles(*inode);
   }
   return FillAttributes(*inode);
 }
@@ -158,17 +172,11 @@ absl::Status Overlay::Open(uint64_t ino) {
 }
 
 void Overlay::Release(uint64_t ino) {
-  InodePtr inode = inodes_.Find(ino);
+  const InodePtr inode = inodes_.Find(ino);
   if (inode == nullptr) return;
-  bool forgotten = false;
-  {
-    MutexLock lock(&inode->mutex);
-    if (inode->open_handles > 0) --inode->open_handles;
-    DropIdleFiles(*inode);
-    forgotten = inode->forgotten;
-  }
-  inode.reset();
-  if (forgotten) Forget(ino);
+  MutexLock lock(&inode->mutex);
+  if (inode->open_handles > 0) --inode->open_handles;
+  DropIdleFiles(*inode);
 }
 
 void Overlay::DropData(Inode& inode) {
@@ -177,7 +185,7 @@ void Overlay::DropData(Inode& inode) {
 }
 
 void Overlay::DropIdleFiles(Inode& inode) {
-  if (inode.open_handles > 0 || inode.data_dirty) return;
+  if (inode.open_handles > 0 || inode.DataDirty()) return;
   DropData(inode);
   if (inode.lower != nullptr) stats_.Add(IoCounter::kHandlesClosed);
   inode.lower.reset();
@@ -200,14 +208,12 @@ absl::Status Overlay::Close() {
   for (const InodePtr& inode : inodes_.All()) {
     Ticket ticket = pending_.Draw(inode->pending, PendingRole::kBarrier, {});
     ticket.Wait();
+    if (AttributesOf(*inode).nlink == 0) {
+      Reap(inode);
+      continue;
+    }
     const absl::Status synced = SyncInode(*inode);
     if (result.ok()) result = synced;
-    bool orphan;
-    {
-      MutexLock lock(&inode->mutex);
-      orphan = inode->state.nlink == 0;
-    }
-    if (orphan && result.ok()) Reap(inode);
   }
   if (result.ok()) result = diff_->log().Sync(diff_->log().last_sequence());
   RemoveDoomed();

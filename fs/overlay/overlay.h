@@ -113,6 +113,10 @@ class Overlay {
   absl::Status ReadDirectory(uint64_t ino, uint64_t after,
                              const std::function<bool(const DirectoryEntry&)>& visit);
 
+  // The file type and permissions for a listing; 0 where the inode is gone. Keeps nothing in
+  // memory.
+  uint32_t ModeOf(uint64_t ino) const;
+
   // ---- attributes ----
   absl::StatusOr<Attributes> GetAttributes(uint64_t ino);
   absl::StatusOr<Attributes> SetAttributes(uint64_t ino, const AttributeChange& change);
@@ -185,6 +189,8 @@ class Overlay {
 
   // file_io.cc
   absl::StatusOr<std::shared_ptr<IoFile>> DataFile(Inode& inode) ABSL_LOCKS_EXCLUDED(inode.mutex);
+  absl::StatusOr<std::shared_ptr<IoFile>> DataFileLocked(Inode& inode)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(inode.mutex);
   absl::StatusOr<std::shared_ptr<IoFile>> DataFileForWriting(Inode& inode)
       ABSL_LOCKS_EXCLUDED(inode.mutex);
   absl::StatusOr<std::shared_ptr<const LowerFile>> LowerOf(Inode& inode)
@@ -196,11 +202,16 @@ class Overlay {
   absl::Status WriteLocked(Inode& inode, int64_t offset, absl::Span<const uint8_t> data);
   absl::Status Resize(const InodePtr& inode, int64_t size);
   absl::Status PunchRange(Inode& inode, int64_t offset, int64_t length);
+  absl::Status CheckUsable(const Inode& inode) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(inode.mutex);
+  void RefuseWrites(Inode& inode) ABSL_LOCKS_EXCLUDED(inode.mutex);
+  absl::Status Destroy(Inode& inode, uint64_t sequence, bool confirmed,
+                       const std::function<absl::Status(IoFile&)>& destroy);
   absl::Status FinishDestruction(Inode& inode, uint64_t sequence, bool confirmed,
                                  const std::function<absl::Status(IoFile&)>& destroy);
 
   // file_sync.cc
   absl::Status SyncInode(Inode& inode);
+  absl::Status SyncExclusively(Inode& inode);
   absl::Status MarkFailed(Inode& inode, const absl::Status& cause);
 
   // maintenance.cc
@@ -231,6 +242,8 @@ class Overlay {
   CondVar background_wake_;
   bool stopping_ ABSL_GUARDED_BY(dirty_mutex_) = false;
   std::vector<InodePtr> dirty_ ABSL_GUARDED_BY(dirty_mutex_);
+  // Orphans that the kernel forgot while a thread of ours still had them.
+  std::vector<uint64_t> forgotten_ ABSL_GUARDED_BY(dirty_mutex_);
   // Data files that may be removed once the record with this sequence is durable.
   std::vector<std::pair<uint64_t, uint64_t>> doomed_ ABSL_GUARDED_BY(dirty_mutex_);
   std::thread background_;

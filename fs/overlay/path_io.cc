@@ -48,24 +48,33 @@ absl::StatusOr<std::string> Overlay::ReadFile(absl::string_view path, int64_t li
   return content;
 }
 
+// A file under a temporary name takes the place of the old one, so that there is no moment at which
+// a crash leaves neither.
 absl::Status Overlay::WriteFile(absl::string_view path, absl::string_view content, uint32_t mode) {
-  uint64_t parent = 0;
+  uint64_t parent = kRootIno;
   std::string name;
-  PBKFS_ASSIGN_OR_RETURN(uint64_t ino, Resolve(path, &parent, &name));
-  if (ino == 0) {
-    NewNode node;
-    node.mode = S_IFREG | mode;
-    node.uid = diff_->owner_uid();
-    node.gid = diff_->owner_gid();
-    PBKFS_ASSIGN_OR_RETURN(const Attributes created, Create(parent, name, node, RequestId{}));
-    ino = created.ino;
-  } else {
-    PBKFS_ASSIGN_OR_RETURN(const InodePtr inode, GetRegular(ino));
-    PBKFS_RETURN_IF_ERROR(Resize(inode, 0));
+  PBKFS_ASSIGN_OR_RETURN(const uint64_t old, Resolve(path, &parent, &name));
+  NewNode node;
+  node.mode = S_IFREG | mode;
+  node.uid = diff_->owner_uid();
+  node.gid = diff_->owner_gid();
+  if (old != 0) {
+    PBKFS_RETURN_IF_ERROR(GetRegular(old).status());
+    PBKFS_ASSIGN_OR_RETURN(const Attributes attributes, GetAttributes(old));
+    node.mode = attributes.mode;
+    node.uid = attributes.uid;
+    node.gid = attributes.gid;
   }
+  const std::string temporary = absl::StrCat(name, ".pbkfs-new");
+  const absl::Status removed = Unlink(parent, temporary, RequestId{});
+  if (!removed.ok() && ErrnoOf(removed) != ENOENT) return removed;
+  PBKFS_ASSIGN_OR_RETURN(const Attributes created, Create(parent, temporary, node, RequestId{}));
   PBKFS_RETURN_IF_ERROR(
-      Write(ino, 0, {reinterpret_cast<const uint8_t*>(content.data()), content.size()}));
-  return Fsync(ino);
+      Write(created.ino, 0, {reinterpret_cast<const uint8_t*>(content.data()), content.size()}));
+  PBKFS_RETURN_IF_ERROR(Fsync(created.ino));
+  PBKFS_RETURN_IF_ERROR(Rename(parent, temporary, parent, name, 0, RequestId{}));
+  if (old != 0) Forget(old);
+  return FsyncDirectory();
 }
 
 }  // namespace pbkfs

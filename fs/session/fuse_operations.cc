@@ -367,8 +367,7 @@ void Readdir(fuse_req_t request, fuse_ino_t ino, size_t size, off_t offset, fuse
     struct stat attributes;
     memset(&attributes, 0, sizeof(attributes));
     attributes.st_ino = entry.ino;
-    const auto known = scope.overlay().GetAttributes(entry.ino);
-    if (known.ok()) attributes.st_mode = known->mode;
+    attributes.st_mode = scope.overlay().ModeOf(entry.ino);
     const size_t needed =
         fuse_add_direntry(request, buffer.data() + used, size - used, entry.name.c_str(),
                           &attributes, static_cast<off_t>(entry.cookie));

@@ -130,7 +130,10 @@ class RandomRun {
         return StepLink(path);
       case 7:
         return StepAllocate(path);
+      case 8:
+        return StepWrite(path);
       default:
+        if (random_() % 4 != 0) return StepTruncate(path);
         last_ = "fsync " + path;
         ASSERT_TRUE(fs_.overlay().Fsync(fs_.Ino(path)).ok()) << last_;
     }

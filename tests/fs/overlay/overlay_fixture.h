@@ -12,6 +12,7 @@
 
 #include "fs/base/status.h"
 #include "fs/overlay/overlay.h"
+#include "tests/support/fault_io.h"
 #include "tests/support/memory_tree.h"
 #include "tests/support/temporary_directory.h"
 
@@ -35,21 +36,24 @@ class OverlayFixture {
       : lower_(std::make_shared<MemoryTree>(std::move(lower))) {
     Mount();
   }
+  FaultIo& io() { return io_; }
 
   MemoryTree& lower() { return *lower_; }
   Overlay& overlay() { return *overlay_; }
   std::string diff_path() const { return directory_.path() + "/diff"; }
 
   void Mount(const OverlayOptions& options = {}) {
+    const absl::Status mounted = TryMount(options);
+    ASSERT_TRUE(mounted.ok()) << mounted;
+  }
+  absl::Status TryMount(const OverlayOptions& options = {}) {
     DiffIdentity identity;
     identity.instance = "main";
     identity.backup_id = "TEST";
     identity.list_hash = lower_->ListHash();
-    auto diff = DiffStore::Open(PosixIo(), diff_path(), identity);
-    ASSERT_TRUE(diff.ok()) << diff.status();
-    auto overlay = Overlay::Create(lower_, *std::move(diff), options);
-    ASSERT_TRUE(overlay.ok()) << overlay.status();
-    overlay_ = *std::move(overlay);
+    PBKFS_ASSIGN_OR_RETURN(auto diff, DiffStore::Open(io_, diff_path(), identity));
+    PBKFS_ASSIGN_OR_RETURN(overlay_, Overlay::Create(lower_, std::move(diff), options));
+    return absl::OkStatus();
   }
   void Unmount() {
     ASSERT_TRUE(overlay_->Close().ok());
@@ -133,6 +137,7 @@ class OverlayFixture {
 
  private:
   TemporaryDirectory directory_;
+  FaultIo io_;
   std::shared_ptr<MemoryTree> lower_;
   std::unique_ptr<Overlay> overlay_;
 };

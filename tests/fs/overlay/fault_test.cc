@@ -1,0 +1,224 @@
+// What happens when a system call fails, is slow, or races with another: one test for each failure
+// that was found.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <linux/falloc.h>
+
+#include <atomic>
+#include <filesystem>
+#include <fstream>
+#include <future>
+#include <thread>
+
+#include "tests/fs/overlay/overlay_fixture.h"
+
+namespace pbkfs {
+namespace {
+
+using testsupport::Bytes;
+using testsupport::OverlayFixture;
+using testsupport::Page;
+
+constexpr int64_t kB = kBlockSize;
+
+size_t FilesIn(const std::string& directory) {
+  return static_cast<size_t>(std::distance(std::filesystem::directory_iterator(directory), {}));
+}
+
+class FaultTest : public testing::Test {
+ protected:
+  std::string DataName(const char* path) { return DataFileName(fs_.Ino(path)); }
+  // Every sync of the data file of `path` fails from now on.
+  void FailSyncsOf(const char* path) {
+    fs_.io().set_hook(
+        [name = DataName(path)](const std::string& operation, const std::string& file) {
+          return operation == "sync" && file == name ? ErrnoError(EIO, "disk") : absl::OkStatus();
+        });
+  }
+  std::string LogPath() const { return fs_.diff_path() + "/log"; }
+
+  OverlayFixture fs_{{{"rel", {S_IFREG | 0600, Page(1, 8 * kB)}}}};
+};
+
+TEST_F(FaultTest, AnFsyncWaitsForTheSyncThatIsUnderWayAndSharesItsFailure) {
+  ASSERT_TRUE(fs_.Write("rel", 0, Page(2)).ok());
+  ASSERT_TRUE(fs_.overlay().Fsync(fs_.Ino("rel")).ok());
+  ASSERT_TRUE(fs_.Write("rel", 0, Page(3)).ok());
+  std::promise<void> entered;
+  std::promise<void> go_on;
+  std::atomic<int> syncs = 0;
+  fs_.io().set_hook(
+      [&, name = DataName("rel")](const std::string& operation, const std::string& file) {
+        if (operation != "sync" || file != name) return absl::OkStatus();
+        if (syncs++ > 0) return absl::OkStatus();  // The kernel tells a failure once.
+        entered.set_value();
+        go_on.get_future().wait();
+        return ErrnoError(EIO, "disk");
+      });
+  const uint64_t ino = fs_.Ino("rel");
+  auto first = std::async(std::launch::async, [&] { return fs_.overlay().Fsync(ino); });
+  entered.get_future().wait();
+  auto second = std::async(std::launch::async, [&] { return fs_.overlay().Fsync(ino); });
+  go_on.set_value();
+  EXPECT_EQ(ErrnoOf(first.get()), EIO);
+  EXPECT_EQ(ErrnoOf(second.get()), EIO);
+  EXPECT_EQ(ErrnoOf(fs_.overlay().Fsync(ino)), EIO) << "the inode is failed for good";
+}
+
+TEST_F(FaultTest, WhatCouldNotBeSyncedIsNotBelievedAtTheNextMount) {
+  ASSERT_TRUE(fs_.Write("rel", 0, Page(2)).ok());
+  ASSERT_TRUE(fs_.overlay().Fsync(fs_.Ino("rel")).ok());
+  ASSERT_TRUE(fs_.Write("rel", kB, Page(3)).ok());
+  FailSyncsOf("rel");
+  ASSERT_FALSE(fs_.overlay().Fsync(fs_.Ino("rel")).ok());
+  fs_.io().set_hook(nullptr);
+  fs_.Die();
+  fs_.Mount();
+  EXPECT_EQ(*fs_.Read("rel", 0, kB), Page(2));
+  EXPECT_EQ(*fs_.Read("rel", kB, kB), Page(1, 8 * kB).substr(kB, kB));
+  ASSERT_TRUE(fs_.Write("rel", kB, Page(4)).ok());
+  EXPECT_TRUE(fs_.overlay().Fsync(fs_.Ino("rel")).ok());
+}
+
+TEST_F(FaultTest, ReleaseAndForgetAtTheSameTimeLeaveNoOrphan) {
+  fs_.Unmount();
+  OverlayOptions options;
+  options.background_interval = std::chrono::milliseconds(5);
+  fs_.Mount(options);
+  for (int i = 0; i < 500; ++i) {
+    ASSERT_TRUE(fs_.Create("t").ok());
+    const uint64_t ino = fs_.Ino("t");
+    ASSERT_TRUE(fs_.overlay().Open(ino).ok());
+    ASSERT_TRUE(fs_.overlay().Write(ino, 0, Bytes("x")).ok());
+    ASSERT_TRUE(fs_.Unlink("t").ok());
+    std::atomic<int> ready = 0;
+    const auto together = [&ready](auto call) {
+      ++ready;
+      while (ready < 2) std::this_thread::yield();
+      call();
+    };
+    std::thread release(together, [&] { fs_.overlay().Release(ino); });
+    std::thread forget(together, [&] { fs_.overlay().Forget(ino); });
+    release.join();
+    forget.join();
+  }
+  // The background pass takes what the race left; the test's own timeout is the limit.
+  while (FilesIn(fs_.diff_path() + "/data") > 0) std::this_thread::yield();
+}
+
+TEST_F(FaultTest, TheLogIsSyncedBeforeConfirmedBytesOfACheckpointedFileAreDestroyed) {
+  ASSERT_TRUE(fs_.Create("new").ok());
+  ASSERT_TRUE(fs_.Write("new", 0, Page(1, 8 * kB)).ok());
+  fs_.Die();
+  fs_.Mount();
+  ASSERT_TRUE(fs_.overlay().Fsync(fs_.Ino("new")).ok());
+  fs_.io().TakeEvents();
+  ASSERT_TRUE(fs_.Truncate("new", kB).ok());
+  std::vector<std::string> events = fs_.io().TakeEvents();
+  const auto sync = std::find(events.begin(), events.end(), "sync log.new");
+  const auto cut = std::find(events.begin(), events.end(), "truncate " + DataName("new"));
+  ASSERT_NE(cut, events.end());
+  EXPECT_LT(sync, cut);
+}
+
+TEST_F(FaultTest, SettingTimesLeavesNoFileOpen) {
+  ASSERT_TRUE(fs_.Write("rel", 0, Page(2)).ok());
+  ASSERT_TRUE(fs_.overlay().Fsync(fs_.Ino("rel")).ok());
+  ASSERT_TRUE(fs_.overlay().Open(fs_.Ino("rel")).ok());
+  fs_.overlay().Release(fs_.Ino("rel"));
+  AttributeChange change;
+  change.mtime = 1;
+  ASSERT_TRUE(fs_.overlay().SetAttributes(fs_.Ino("rel"), change).ok());
+  const IoSnapshot io = fs_.overlay().io();
+  EXPECT_EQ(io[IoCounter::kHandlesOpened], io[IoCounter::kHandlesClosed]);
+  fs_.Remount();
+  EXPECT_EQ(fs_.overlay().GetAttributes(fs_.Ino("rel"))->mtime, 1);
+}
+
+TEST_F(FaultTest, ADiffCanBeMountedUnmountedAndCleanedUpOnAFullDisk) {
+  ASSERT_TRUE(fs_.Write("rel", 0, Page(2)).ok());
+  ASSERT_TRUE(fs_.Create("orphan").ok());
+  ASSERT_TRUE(fs_.Write("orphan", 0, "x").ok());
+  ASSERT_TRUE(fs_.Unlink("orphan").ok());
+  fs_.Die();
+  fs_.io().set_hook([](const std::string& operation, const std::string& file) {
+    const bool grows = operation == "allocate" || (operation == "write" && file == "log.new");
+    return grows ? ErrnoError(ENOSPC, "disk") : absl::OkStatus();
+  });
+  ASSERT_TRUE(fs_.TryMount().ok());
+  EXPECT_EQ(*fs_.Read("rel", 0, kB), Page(2));
+  EXPECT_EQ(ErrnoOf(fs_.Create("more")), ENOSPC);
+  EXPECT_TRUE(fs_.Unlink("rel").ok());
+  EXPECT_TRUE(fs_.overlay().FsyncDirectory().ok());
+  fs_.Unmount();
+  fs_.io().set_hook(nullptr);
+  fs_.Mount();
+  EXPECT_EQ(fs_.Ino("rel"), 0u);
+  EXPECT_TRUE(fs_.Create("more").ok());
+}
+
+TEST_F(FaultTest, AFileSystemThatCanNotPunchGetsZeros) {
+  ASSERT_TRUE(fs_.Write("rel", 0, Page(2, 4 * kB)).ok());
+  ASSERT_TRUE(fs_.overlay().Fsync(fs_.Ino("rel")).ok());
+  fs_.io().set_hook(
+      [name = DataName("rel")](const std::string& operation, const std::string& file) {
+        return operation == "allocate" && file == name ? ErrnoError(EOPNOTSUPP, "punch")
+                                                       : absl::OkStatus();
+      });
+  ASSERT_TRUE(fs_.overlay()
+                  .Allocate(fs_.Ino("rel"), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 2 * kB)
+                  .ok());
+  EXPECT_EQ(*fs_.Read("rel", 0, 2 * kB), std::string(2 * kB, '\0'));
+  EXPECT_TRUE(fs_.Write("rel", 0, "x").ok());
+  EXPECT_TRUE(fs_.overlay().Fsync(fs_.Ino("rel")).ok());
+  fs_.Remount();
+}
+
+TEST_F(FaultTest, AFailedTruncationDoesNotBringBytesBack) {
+  ASSERT_TRUE(fs_.Write("rel", 0, Page(2, 4 * kB)).ok());
+  fs_.io().set_hook(
+      [name = DataName("rel")](const std::string& operation, const std::string& file) {
+        return operation == "truncate" && file == name ? ErrnoError(EIO, "disk") : absl::OkStatus();
+      });
+  EXPECT_EQ(ErrnoOf(fs_.Truncate("rel", kB)), EIO);
+  EXPECT_EQ(ErrnoOf(fs_.Write("rel", 6 * kB, "x")), EIO) << "a write would make the old bytes show";
+  EXPECT_EQ(fs_.Size("rel"), kB);
+  fs_.io().set_hook(nullptr);
+  fs_.Die();
+  fs_.Mount();
+  EXPECT_EQ(*fs_.Read("rel"), Page(2, 4 * kB).substr(0, kB));
+  ASSERT_TRUE(fs_.Write("rel", 2 * kB, "x").ok());
+  EXPECT_EQ(*fs_.Read("rel", kB, kB), std::string(kB, '\0'));
+}
+
+TEST_F(FaultTest, DamageInAnEarlierSessionOfTheLogIsReportedNotSkipped) {
+  ASSERT_TRUE(fs_.Write("rel", 0, Page(2)).ok());
+  fs_.Remount();
+  const auto begin_of_session = std::filesystem::file_size(LogPath());
+  ASSERT_TRUE(fs_.Create("created").ok());
+  fs_.Unmount();
+  const auto size = std::filesystem::file_size(LogPath());
+  // The last record before this session is its Open.
+  std::fstream log(LogPath(), std::ios::in | std::ios::out | std::ios::binary);
+  log.seekp(static_cast<std::streamoff>(begin_of_session) - 16);
+  log.put('\x55');
+  log.close();
+  EXPECT_EQ(ReasonOf(fs_.TryMount()), "DIFF_CORRUPT");
+  EXPECT_EQ(std::filesystem::file_size(LogPath()), size) << "the evidence is kept";
+}
+
+TEST_F(FaultTest, AConfigurationFileIsReplacedAsAWhole) {
+  fs_.io().TakeEvents();
+  fs_.io().set_hook([](const std::string& operation, const std::string& file) {
+    return operation == "write" && file.rfind("log", 0) != 0 ? ErrnoError(EIO, "disk")
+                                                             : absl::OkStatus();
+  });
+  EXPECT_FALSE(fs_.overlay().WriteFile("rel", "new", 0600).ok());
+  fs_.io().set_hook(nullptr);
+  fs_.Die();
+  fs_.Mount();
+  EXPECT_EQ(*fs_.Read("rel"), Page(1, 8 * kB));
+}
+
+}  // namespace
+}  // namespace pbkfs
