@@ -237,9 +237,7 @@ void AddMinimalCluster(Backup& backup, const ClusterOptions& options) {
   control.data_checksum_version = backup.options().checksum_version;
   control.time = backup.options().start_time;
   const std::string pg_control = MakePgControl(control);
-  FileOptions pg_control_options;
-  if (backup.rules().inner_control_crc) pg_control_options.listed_crc = ControlFileCrc(pg_control);
-  backup.AddFile("global/pg_control", pg_control, pg_control_options);
+  backup.AddFile("global/pg_control", pg_control, {.listed_crc = ControlFileCrc(pg_control)});
 
   if (options.backup_label) {
     backup.AddFile("backup_label", BackupLabel(backup, kSegmentBytes),
