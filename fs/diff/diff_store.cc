@@ -211,6 +211,7 @@ absl::Status DiffStore::TrashUnknownData(DiffState* state) {
   for (const auto& [ino, inode] : state->inodes) {
     if (inode->layout.has_data) known.insert(DataFileName(ino));
   }
+  bool moved = false;
   for (const std::string& name : names) {
     if (known.contains(name)) continue;
     // Its number may have been given away before a crash and must never be used again.
@@ -218,8 +219,10 @@ absl::Status DiffStore::TrashUnknownData(DiffState* state) {
     if (absl::SimpleHexAtoi(name, &ino)) state->next_ino = std::max(state->next_ino, ino + 1);
     spdlog::info("diff {}: data file {} is not known to the log, moved to trash", path_, name);
     PBKFS_RETURN_IF_ERROR(data_->Rename(name, *trash_, name));
+    moved = true;
   }
-  return absl::OkStatus();
+  // A file that came back under its name after a crash would pass for the one that is made next.
+  return moved ? data_->Sync() : absl::OkStatus();
 }
 
 absl::Status DiffStore::MarkPrepared(const std::vector<std::string>& guards) {
@@ -241,6 +244,7 @@ absl::StatusOr<std::unique_ptr<IoFile>> DiffStore::CreateData(uint64_t ino) {
   if (file.ok() || ErrnoOf(file.status()) != EEXIST) return file;
   // Left by a creation whose record failed: the log does not know it.
   PBKFS_RETURN_IF_ERROR(RemoveData(ino));
+  PBKFS_RETURN_IF_ERROR(data_->Sync());
   return data_->OpenFile(DataFileName(ino), O_RDWR | O_CREAT | O_EXCL, 0600);
 }
 

@@ -405,9 +405,10 @@ class DataFileSettler {
     settled_ = settled_ || layout.uncut != 0 || layout.failed;
     layout.uncut = 0;
     layout.failed = false;
-    if (!changed) return absl::OkStatus();
-    settled_ = true;
-    return (*file)->DataSync();
+    settled_ = settled_ || changed;
+    // After a loss also where nothing had to be done: a recovery that was cut short may have done
+    // it, and not synced it.
+    return changed || lost ? (*file)->DataSync() : absl::OkStatus();
   }
 
  private:

@@ -1,0 +1,90 @@
+// A file system in memory that can crash: it knows what was synced, and a crash keeps, drops or
+// tears everything else independently and in any order, names too. Deterministic by seed.
+//
+// A process can die at a chosen operation: that operation may be done in part, and every later one
+// fails until Revive(). Directories on "/run" survive the death of a process and not that of the
+// machine, as a tmpfs does.
+#ifndef PBKFS_TESTS_SUPPORT_SIM_IO_H_
+#define PBKFS_TESTS_SUPPORT_SIM_IO_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "fs/base/io.h"
+#include "fs/base/mutex.h"
+
+namespace pbkfs::testsupport {
+
+class SimIo : public Io {
+ public:
+  explicit SimIo(uint64_t seed) : random_(seed) {}
+
+  // The process dies at the `operations`-th changing operation from now: that one is done in part
+  // or not at all.
+  void DieAfter(uint64_t operations);
+  bool dead() const;
+  // A new process on the same machine.
+  void Revive();
+  // The machine stops: what was not synced is kept, dropped or torn. A new process may start then.
+  void Crash();
+  uint64_t operations() const;
+
+  absl::StatusOr<std::unique_ptr<IoDir>> OpenDir(const std::string& path) override;
+  absl::Status MakeDir(const std::string& path, mode_t mode) override;
+
+ private:
+  friend class SimFile;
+  friend class SimDir;
+
+  // A change of a file's bytes that was not synced.
+  struct Change {
+    enum Kind { kWrite, kTruncate, kPunch } kind;
+    int64_t offset = 0;  // Or the new size.
+    std::string bytes;   // kWrite
+    int64_t length = 0;  // kPunch
+  };
+  struct File {
+    std::string bytes;
+    std::string durable;
+    std::vector<Change> changes;  // Since the last sync.
+    bool locked = false;
+  };
+  struct Node;
+  using NodePtr = std::shared_ptr<Node>;
+  struct Node {
+    uint64_t number = 0;
+    bool is_directory = false;
+    bool in_memory = false;
+    File file;
+    std::map<std::string, NodePtr> entries;
+    // What each name may still be after a crash: its durable value first, then every value since.
+    std::map<std::string, std::vector<NodePtr>> unsynced;
+  };
+
+  // Counts a changing operation. OK, or the error of a dead process; `*partial` where this
+  // operation is the last one.
+  absl::Status Begin(bool* partial) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void SetEntry(Node& directory, const std::string& name, NodePtr node)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  static void Apply(const Change& change, std::string* bytes);
+  void CrashFile(File& file) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void CrashDirectory(Node& directory) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  NodePtr Walk(const std::string& path) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  mutable Mutex mutex_;
+  std::mt19937_64 random_ ABSL_GUARDED_BY(mutex_);
+  NodePtr root_ ABSL_GUARDED_BY(mutex_);
+  uint64_t next_number_ ABSL_GUARDED_BY(mutex_) = 1;
+  uint64_t operations_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t die_at_ ABSL_GUARDED_BY(mutex_) = UINT64_MAX;
+  bool dead_ ABSL_GUARDED_BY(mutex_) = false;
+  uint64_t boot_ ABSL_GUARDED_BY(mutex_) = 1;  // Goes into mount ids.
+};
+
+}  // namespace pbkfs::testsupport
+
+#endif  // PBKFS_TESTS_SUPPORT_SIM_IO_H_
