@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "absl/strings/str_cat.h"
@@ -40,6 +41,32 @@ absl::StatusOr<Attributes> Overlay::Lookup(uint64_t parent, absl::string_view na
   return GetAttributes(ino);
 }
 
+// Draws tickets for the inodes that have these names now, and for their directories: an fsync that
+// arrives later waits until the names are changed.
+Overlay::NameTickets Overlay::DrawForNames(std::initializer_list<NamePlace> places) {
+  NameTickets drawn;
+  std::vector<uint64_t> inos;
+  {
+    ReaderLock lock(&namespace_mutex_);
+    for (const auto& [parent, name] : places) {
+      inos.push_back(parent);
+      const auto entry = names_.Lookup(*lower_, parent, name);
+      if (entry.has_value()) inos.push_back(entry->ino);
+    }
+  }
+  std::sort(inos.begin(), inos.end());
+  inos.erase(std::unique(inos.begin(), inos.end()), inos.end());
+  std::vector<PendingQueue*> queues;
+  for (const uint64_t ino : inos) {
+    absl::StatusOr<InodePtr> inode = GetInode(ino);
+    if (!inode.ok()) continue;
+    queues.push_back(&(*inode)->pending);
+    drawn.inodes.push_back(*std::move(inode));
+  }
+  drawn.tickets = pending_.DrawForNames(queues);
+  return drawn;
+}
+
 absl::Status Overlay::CheckNewName(uint64_t parent, absl::string_view name) const {
   if (name.size() > kMaxNameBytes) return NameError(ENAMETOOLONG, name);
   if (name.empty() || name == "." || name == "..") return NameError(EINVAL, name);
@@ -51,6 +78,7 @@ absl::StatusOr<Attributes> Overlay::Create(uint64_t parent, absl::string_view na
                                            const NewNode& node, const RequestId& request) {
   PBKFS_RETURN_IF_ERROR(CheckWritable());
   if (node.symlink.size() > kMaxSymlinkBytes) return NameError(ENAMETOOLONG, name);
+  const NameTickets tickets = DrawForNames({{parent, name}});
   WriterLock lock(&namespace_mutex_);
   PBKFS_ASSIGN_OR_RETURN(const InodePtr directory, GetDirectory(parent));
   if (AttributesOf(*directory).nlink == 0) return NameError(ENOENT, name);
@@ -78,9 +106,11 @@ absl::StatusOr<Attributes> Overlay::Create(uint64_t parent, absl::string_view na
 absl::StatusOr<Attributes> Overlay::Link(uint64_t ino, uint64_t parent, absl::string_view name,
                                          const RequestId& request) {
   PBKFS_RETURN_IF_ERROR(CheckWritable());
+  PBKFS_ASSIGN_OR_RETURN(const InodePtr inode, GetInode(ino));
+  const NameTickets tickets = DrawForNames({{parent, name}});
+  const std::vector<Ticket> inode_ticket = pending_.DrawForNames({&inode->pending});
   WriterLock lock(&namespace_mutex_);
   PBKFS_ASSIGN_OR_RETURN(const InodePtr directory, GetDirectory(parent));
-  PBKFS_ASSIGN_OR_RETURN(const InodePtr inode, GetInode(ino));
   const Attributes attributes = AttributesOf(*inode);
   if (S_ISDIR(attributes.mode)) return NameError(EPERM, name);
   if (attributes.nlink == 0) return NameError(ENOENT, name);
@@ -112,6 +142,7 @@ absl::Status Overlay::RemoveDirectory(uint64_t parent, absl::string_view name,
 absl::Status Overlay::RemoveName(uint64_t parent, absl::string_view name, bool directory,
                                  const RequestId& request) {
   PBKFS_RETURN_IF_ERROR(CheckWritable());
+  const NameTickets tickets = DrawForNames({{parent, name}});
   WriterLock lock(&namespace_mutex_);
   PBKFS_ASSIGN_OR_RETURN(const InodePtr parent_inode, GetDirectory(parent));
   PBKFS_ASSIGN_OR_RETURN(const DirectoryTable::Entry entry, LookupEntry(parent, name));
@@ -160,6 +191,7 @@ absl::Status Overlay::Rename(uint64_t parent, absl::string_view name, uint64_t n
   PBKFS_RETURN_IF_ERROR(CheckWritable());
   if ((flags & ~static_cast<unsigned>(RENAME_NOREPLACE)) != 0) return NameError(EINVAL, name);
   PBKFS_RETURN_IF_ERROR(ConfirmBeforeReplacing(parent, name, new_parent, new_name));
+  const NameTickets tickets = DrawForNames({{parent, name}, {new_parent, new_name}});
   WriterLock lock(&namespace_mutex_);
   return RenameLocked(parent, name, new_parent, new_name, flags, request);
 }

@@ -84,8 +84,8 @@ Attributes Overlay::FillAttributes(const Inode& inode) {
   attributes.uid = state.uid;
   attributes.gid = state.gid;
   attributes.rdev = state.rdev;
-  attributes.size = state.symlink.empty() ? state.layout.size
-                                          : static_cast<int64_t>(state.symlink.size());
+  attributes.size =
+      state.symlink.empty() ? state.layout.size : static_cast<int64_t>(state.symlink.size());
   attributes.atime = state.atime;
   attributes.mtime = state.mtime;
   attributes.ctime = state.ctime;

@@ -173,6 +173,13 @@ class Overlay {
   void DropIdleFiles(Inode& inode) ABSL_EXCLUSIVE_LOCKS_REQUIRED(inode.mutex);
 
   // namespace_ops.cc
+  // The tickets of an operation on names, and the inodes that they belong to.
+  struct NameTickets {
+    std::vector<InodePtr> inodes;
+    std::vector<Ticket> tickets;  // Goes first.
+  };
+  using NamePlace = std::pair<uint64_t, absl::string_view>;  // Directory and name.
+  NameTickets DrawForNames(std::initializer_list<NamePlace> places);
   absl::Status CheckNewName(uint64_t parent, absl::string_view name) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(namespace_mutex_);
   absl::StatusOr<DirectoryTable::Entry> LookupEntry(uint64_t parent, absl::string_view name) const

@@ -41,6 +41,16 @@ Ticket PendingOps::DrawResize(PendingQueue& queue, int64_t new_size,
   return DrawLocked(queue, PendingRole::kMutation, {smaller, ByteRange{}.end}, /*resizes=*/true);
 }
 
+std::vector<Ticket> PendingOps::DrawForNames(const std::vector<PendingQueue*>& queues) {
+  std::vector<Ticket> tickets;
+  tickets.reserve(queues.size());
+  MutexLock lock(&names_mutex_);
+  for (PendingQueue* queue : queues) {
+    tickets.push_back(Draw(*queue, PendingRole::kMutation, {0, 0}));
+  }
+  return tickets;
+}
+
 namespace {
 
 bool MustWaitFor(PendingRole role, const ByteRange& range, const ByteRange& earlier_range,

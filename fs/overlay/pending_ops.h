@@ -15,13 +15,14 @@
 #include <limits>
 #include <list>
 #include <utility>
+#include <vector>
 
 #include "fs/base/mutex.h"
 
 namespace pbkfs {
 
 enum class PendingRole : uint8_t {
-  kMutation,    // WRITE, FALLOCATE, changes of size.
+  kMutation,    // WRITE, FALLOCATE, changes of size; of an empty range: changes of names.
   kReader,      // READ.
   kSizeReader,  // GETATTR: waits only for earlier changes of size.
   kBarrier,     // FSYNC, FLUSH: waits for all earlier mutations, delays none.
@@ -100,6 +101,11 @@ class PendingOps {
   // Draws a change of size to `new_size`.
   Ticket DrawResize(PendingQueue& queue, int64_t new_size, const std::atomic<int64_t>& size);
 
+  // Draws one ticket in each queue in one step: an operation on names. Only barriers wait for them.
+  // Two such operations get their tickets in the same order everywhere.
+  std::vector<Ticket> DrawForNames(const std::vector<PendingQueue*>& queues)
+      ABSL_LOCKS_EXCLUDED(names_mutex_);
+
   PendingFigures Figures() const;
 
  private:
@@ -107,6 +113,7 @@ class PendingOps {
   Ticket DrawLocked(PendingQueue& queue, PendingRole role, ByteRange range, bool resizes)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(queue.mutex_);
 
+  Mutex names_mutex_;
   std::atomic<uint64_t> operations_{0};
   std::atomic<uint64_t> inodes_{0};
   std::atomic<uint64_t> waits_{0};

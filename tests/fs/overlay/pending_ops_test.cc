@@ -102,6 +102,18 @@ TEST_F(PendingOpsTest, MutationsOfOneRangeRunInTheOrderOfArrival) {
   EXPECT_EQ(order, (std::vector<int>{0, 1, 2, 3, 4, 5, 6, 7}));
 }
 
+TEST_F(PendingOpsTest, ABarrierWaitsForChangesOfNamesAndNobodyElseDoes) {
+  std::vector<Ticket> names = ops_.DrawForNames({&queue_});
+  ops_.Draw(queue_, PendingRole::kReader, {0, 8192}).Wait();
+  ops_.DrawWrite(queue_, {0, 8192}, 8192, size_).Wait();
+  ops_.Draw(queue_, PendingRole::kSizeReader, {}).Wait();
+  Ticket barrier = ops_.Draw(queue_, PendingRole::kBarrier, {});
+  auto waiting = WaitFor(barrier);
+  EXPECT_FALSE(Done(waiting));
+  names.clear();
+  waiting.get();
+}
+
 TEST_F(PendingOpsTest, NothingInFlightLeavesNoFigures) {
   { Ticket ticket = ops_.Draw(queue_, PendingRole::kReader, {0, 8192}); }
   const PendingFigures figures = ops_.Figures();
