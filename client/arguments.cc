@@ -36,6 +36,7 @@ constexpr Option kOptions[] = {
     {"recovery-target", true, "mount"},
     {"set", true, "mount"},
     {"default-config", false, "mount"},
+    {"allow-tablespace-wal", false, "mount"},
     {"dry-run", false, "mount"},
     {"wait", true, "unmount"},
     {"delete-diff", false, "unmount"},

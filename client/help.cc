@@ -48,6 +48,7 @@ constexpr char kMount[] = R"(pbkfs mount: mount a backup as a writable PostgreSQ
   --recovery-target immediate|latest|time=…|xid=…|lsn=…|name=…
   --set NAME=VALUE         a server setting for the clone; may be repeated
   --default-config         write configuration files where the backup has none
+  --allow-tablespace-wal   the server will run where production's tablespace paths do not exist
   --dry-run                check everything, change nothing, show the mount that would be
 
 Examples:

@@ -179,6 +179,7 @@ absl::StatusOr<v1::MountRequest> MountRequestOf(const Arguments& arguments,
   }
   CLIENT_RETURN_IF_ERROR(TakeSettings(arguments, &request));
   request.set_default_config(arguments.Has("default-config"));
+  request.set_allow_tablespace_wal(arguments.Has("allow-tablespace-wal"));
   request.set_validate_only(arguments.Has("dry-run"));
   return request;
 }

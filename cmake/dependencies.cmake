@@ -6,6 +6,8 @@ find_package(spdlog CONFIG REQUIRED)
 find_package(ZLIB REQUIRED)
 pkg_check_modules(FUSE3 REQUIRED IMPORTED_TARGET fuse3>=3.14)
 pkg_check_modules(DEFLATE REQUIRED IMPORTED_TARGET libdeflate)
+pkg_check_modules(LZ4 REQUIRED IMPORTED_TARGET liblz4)
+pkg_check_modules(ZSTD REQUIRED IMPORTED_TARGET libzstd)
 find_package(Protobuf REQUIRED)  # module mode: Debian ships no usable config file
 if(PBKFS_SERVICE)
   find_package(gRPC CONFIG REQUIRED)

@@ -8,13 +8,13 @@ readonly BUILD_PACKAGES=(
   g++ clang libclang-rt-14-dev cmake ninja-build ccache pkg-config git
   protobuf-compiler protobuf-compiler-grpc
   # Libraries.
-  libabsl-dev libcivetweb-dev libdeflate-dev libfuse3-dev libgrpc++-dev libprotobuf-dev libspdlog-dev libssl-dev
-  prometheus-cpp-dev zlib1g-dev
+  libabsl-dev libcivetweb-dev libdeflate-dev libfuse3-dev libgrpc++-dev liblz4-dev libprotobuf-dev libspdlog-dev libssl-dev
+  libzstd-dev prometheus-cpp-dev zlib1g-dev
   # Tests: postgresql-15 brings pgbench, pg_amcheck and the amcheck extension.
   libgtest-dev libgmock-dev python3 python3-grpcio python3-protobuf xfsprogs zstd curl)
 readonly RUNTIME_PACKAGES=(
-  libabsl20220623 libcivetweb1 libdeflate0 libfuse3-3 libgrpc++1.51 libprometheus-cpp-core1.0 libprotobuf32
-  libspdlog1.10 libssl3 zlib1g)
+  libabsl20220623 libcivetweb1 libdeflate0 libfuse3-3 libgrpc++1.51 liblz4-1 libprometheus-cpp-core1.0 libprotobuf32
+  libspdlog1.10 libssl3 libzstd1 zlib1g)
 # What the programs and the scripts beside this one call.
 readonly COMMON_PACKAGES=(ca-certificates fuse3 postgresql-15 procps util-linux)
 

@@ -17,6 +17,7 @@
 #include "grpcpp/ext/proto_server_reflection_plugin.h"
 #include "grpcpp/server.h"
 #include "grpcpp/server_builder.h"
+#include "service/catalog_lock.h"
 #include "service/catalog_service.h"
 #include "service/health_service.h"
 #include "service/image_registry.h"
@@ -109,7 +110,11 @@ absl::Status RunDaemon(const DaemonOptions& options) {
   // Destroyed in reverse: first what listens, then what it calls.
   RpcFigures figures;
   ImageRegistry images(ImageCaches::Create(ImageCacheOptions()));
-  MountManager manager(policy, images, PosixIo());
+  CatalogLockerOptions lock_options;
+  lock_options.record_path = absl::StrCat(policy.state_directory(), "/catalog-locks");
+  CatalogLocker locker(lock_options);
+  locker.CleanUpLeftovers();
+  MountManager manager(policy, images, locker, PosixIo());
   MountServiceImpl mount_service(manager, figures);
   CatalogServiceImpl catalog_service(policy, images, figures);
   HealthServiceImpl health_service(manager);

@@ -6,6 +6,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "absl/time/time.h"
+
 namespace pbkfs {
 
 // A mount costs threads (8 by default) and descriptors; at a thousand a typo in a loop shows before
@@ -54,6 +56,17 @@ inline constexpr std::chrono::milliseconds kDetachedGrace{1000};
 
 // Calls that are running get this long to finish when the daemon stops.
 inline constexpr std::chrono::seconds kShutdownGrace{5};
+
+// A mount waits no longer than this for pg_probackup to finish what it does with the chain.
+inline constexpr absl::Duration kCatalogLockWait = absl::Seconds(5);
+// How long a lock holder may take to answer or to end beyond that: it writes two small files.
+inline constexpr std::chrono::seconds kLockHolderExitWait{3};
+// Between attempts to give back a lock while somebody else works on the lock files.
+inline constexpr std::chrono::milliseconds kLockReleaseRetryPeriod{500};
+// Lines of the record of locks that are looked at: as many mounts with chains of a thousand.
+inline constexpr size_t kMaxLockRecords = kMaxMounts * 1000;
+// A chain that changes again each time it was locked is given up.
+inline constexpr int kMaxChainLockAttempts = 3;
 
 // Processes named in the message about a busy target.
 inline constexpr size_t kMaxNamedUsers = 5;

@@ -63,7 +63,9 @@ absl::Status DiffError(absl::Status status) {
 
 }  // namespace
 
-LiveMount::LiveMount(MountPlan plan, Io& io) : plan_(std::move(plan)), io_(io) {}
+LiveMount::LiveMount(MountPlan plan, Io& io) : plan_(std::move(plan)), io_(io) {
+  catalog_lock_ = std::move(plan_.lock);
+}
 
 LiveMount::~LiveMount() {
   assert(!mounted_);
@@ -126,6 +128,7 @@ absl::Status LiveMount::OpenDiff() {
   OverlayOptions options;
   // A diff that is not prepared is written once more; the kernel refuses everybody else's writes.
   options.read_only = plan_.request.read_only() && prepared;
+  options.side_tree = plan_.side_tree;
   PBKFS_ASSIGN_OR_RETURN(std::unique_ptr<Overlay> overlay,
                          Overlay::Create(plan_.image, std::move(diff), options));
   absl::Status status = prepared ? absl::OkStatus() : PrepareClone(*overlay);
@@ -138,6 +141,9 @@ absl::Status LiveMount::PrepareClone(Overlay& overlay) {
   const std::map<std::string, std::string> requested(plan_.request.settings().begin(),
                                                      plan_.request.settings().end());
   PBKFS_RETURN_IF_ERROR(CheckCloneIsSafe(plan_.config, requested));
+  for (const DefaultFile& file : plan_.default_files) {
+    PBKFS_RETURN_IF_ERROR(overlay.WriteFile(file.path, file.content, 0600));
+  }
   const absl::StatusOr<std::string> main_config =
       overlay.ReadFile(kMainConfig, kMaxConfigFileBytes);
   if (main_config.ok()) {
@@ -208,6 +214,7 @@ v1::Mount LiveMount::Describe() const {
   MutexLock lock(&state_mutex_);
   mount.set_state(state_);
   mount.set_state_reason(state_reason_);
+  mount.set_catalog_locked(catalog_lock_ != nullptr && catalog_lock_->held());
   if (state_ == v1::MOUNT_STATE_ACTIVE && !alive) {
     mount.set_state(v1::MOUNT_STATE_FAILED);
     mount.set_state_reason(
@@ -372,6 +379,7 @@ absl::StatusOr<UnmountResult> LiveMount::Unmount(const UnmountOptions& options) 
   // Without the lock: it waits for the disk.
   status = overlay->Close();
   overlay.reset();
+  ReleaseCatalog();
   RemoveTarget();
   if (options.delete_diff || plan_.request.ephemeral()) {
     absl::Status deleted = DiffStore::Delete(io_, paths().diff);
@@ -385,6 +393,14 @@ absl::StatusOr<UnmountResult> LiveMount::Unmount(const UnmountOptions& options) 
                                          " is not as it should be"));
   }
   return result;
+}
+
+void LiveMount::ReleaseCatalog() {
+  std::unique_ptr<CatalogLock> lock;
+  {
+    MutexLock guard(&state_mutex_);
+    lock = std::move(catalog_lock_);
+  }
 }
 
 void LiveMount::RemoveTarget() {

@@ -87,6 +87,8 @@ class LiveMount {
   // After somebody else detached the target: until nobody uses the mount.
   absl::Status WaitForSession(const UnmountOptions& options, absl::Time deadline);
   void RemoveTarget();
+  // Gives back the locks, so that the backups may be deleted.
+  void ReleaseCatalog();
   void StartProbe();
   void StopProbe();
   void Probe(Overlay* overlay);
@@ -113,6 +115,7 @@ class LiveMount {
   bool probe_ok_ ABSL_GUARDED_BY(state_mutex_) = true;
   std::chrono::steady_clock::time_point probe_time_ ABSL_GUARDED_BY(state_mutex_);
   bool stop_probe_ ABSL_GUARDED_BY(state_mutex_) = false;
+  std::unique_ptr<CatalogLock> catalog_lock_ ABSL_GUARDED_BY(state_mutex_);
   CondVar probe_wakeup_;
   std::thread probe_;
 };

@@ -4,10 +4,14 @@
 #include <vector>
 
 #include "service/daemon.h"
+#include "service/lock_holder.h"
 #include "service/logging.h"
 #include "service/options.h"
 
 int main(int argc, char** argv) {
+  if (argc > 1 && std::string(argv[1]) == pbkfs::kLockHolderFlag) {
+    return pbkfs::RunLockHolder(std::vector<std::string>(argv + 2, argv + argc));
+  }
   const absl::StatusOr<pbkfs::DaemonOptions> options =
       pbkfs::ParseDaemonOptions(std::vector<std::string>(argv + 1, argv + argc));
   absl::Status status = options.status();

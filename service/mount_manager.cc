@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "fs/base/status.h"
 #include "service/limits.h"
+#include "service/lock_plan.h"
 #include "service/logging.h"
 #include "service/proto_convert.h"
 #include "spdlog/spdlog.h"
@@ -41,8 +42,9 @@ std::string ChainText(const v1::Mount& mount) {
 
 }  // namespace
 
-MountManager::MountManager(const PathPolicy& policy, ImageRegistry& images, Io& io)
-    : policy_(policy), images_(images), io_(io), start_time_(absl::Now()) {}
+MountManager::MountManager(const PathPolicy& policy, ImageRegistry& images, CatalogLocker& locker,
+                           Io& io)
+    : policy_(policy), images_(images), locker_(locker), io_(io), start_time_(absl::Now()) {}
 
 absl::StatusOr<std::shared_ptr<LiveMount>> MountManager::FindExisting(
     const v1::MountRequest& request) const {
@@ -108,7 +110,8 @@ absl::StatusOr<v1::Mount> MountManager::Mount(const v1::MountRequest& original) 
     }
   }
   if (request.validate_only()) {
-    PBKFS_ASSIGN_OR_RETURN(const MountPlan plan, PlanMount(request, where, images_, io_));
+    PBKFS_ASSIGN_OR_RETURN(MountPlan plan, PlanMount(request, where, images_, io_));
+    PBKFS_RETURN_IF_ERROR(PredictLock(&plan));
     return plan.mount;
   }
   absl::StatusOr<v1::Mount> made = MakeMount(request, where);
@@ -121,7 +124,7 @@ absl::StatusOr<v1::Mount> MountManager::Mount(const v1::MountRequest& original) 
 
 absl::StatusOr<v1::Mount> MountManager::MakeMount(const v1::MountRequest& request,
                                                   const RequestPaths& where) {
-  PBKFS_ASSIGN_OR_RETURN(MountPlan plan, PlanMount(request, where, images_, io_));
+  PBKFS_ASSIGN_OR_RETURN(MountPlan plan, LockAndPlan(request, where, images_, locker_, io_));
   PBKFS_ASSIGN_OR_RETURN(const std::shared_ptr<LiveMount> mount,
                          LiveMount::Create(std::move(plan), io_));
   const v1::Mount description = mount->Describe();

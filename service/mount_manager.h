@@ -20,6 +20,7 @@
 #include "fs/base/io.h"
 #include "fs/base/mutex.h"
 #include "pbkfs/v1/mount.pb.h"
+#include "service/catalog_lock.h"
 #include "service/histogram.h"
 #include "service/image_registry.h"
 #include "service/live_mount.h"
@@ -30,7 +31,7 @@ namespace pbkfs {
 class MountManager {
  public:
   // All outlive the manager.
-  MountManager(const PathPolicy& policy, ImageRegistry& images, Io& io);
+  MountManager(const PathPolicy& policy, ImageRegistry& images, CatalogLocker& locker, Io& io);
 
   // The mount that is there now, or would be there.
   absl::StatusOr<v1::Mount> Mount(const v1::MountRequest& request);
@@ -83,6 +84,7 @@ class MountManager {
 
   const PathPolicy& policy_;
   ImageRegistry& images_;
+  CatalogLocker& locker_;
   Io& io_;
   const absl::Time start_time_;
 

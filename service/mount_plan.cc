@@ -8,12 +8,15 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "fs/base/status.h"
 #include "fs/catalog/catalog.h"
+#include "fs/image/external_tree.h"
 #include "service/limits.h"
 #include "service/lower_files.h"
 #include "service/proto_convert.h"
 #include "service/utf8.h"
+#include "service/wal_check.h"
 
 namespace pbkfs {
 namespace {
@@ -116,8 +119,29 @@ void FillFromImage(const Image& image, v1::Mount* mount) {
   mount->set_logical_bytes(image.info().logical_bytes);
   mount->set_start_lsn(FormatLsn(control.start_lsn));
   mount->set_stop_lsn(FormatLsn(control.stop_lsn));
+  for (const std::string& path : control.external_dirs) {
+    mount->add_external_directories(ToUtf8(path));
+  }
   const int64_t time = control.recovery_time != 0 ? control.recovery_time : control.end_time;
   if (time != 0) mount->mutable_backup_time()->set_seconds(time);
+}
+
+void WarnOfConfigFiles(MountPlan* plan) {
+  const std::vector<std::string> missing = MissingConfigFiles(*plan->image);
+  if (missing.empty()) return;
+  const std::string names = absl::StrJoin(missing, ", ");
+  if (!plan->request.default_config()) {
+    plan->mount.add_warnings(absl::StrCat(
+        "not in the backup, and the server needs them: ", names,
+        "; with default_config the mount gets minimal ones that only let local users in"));
+  } else if (plan->diff_is_new) {
+    plan->mount.add_warnings(absl::StrCat(
+        "minimal files take the place of those that the backup lacks: ", names,
+        "; settings that the production server has there, such as shared_preload_libraries, are "
+        "not in force"));
+  } else {
+    plan->mount.add_warnings("the diff exists: default_config writes nothing into it");
+  }
 }
 
 void AddWarnings(MountPlan* plan) {
@@ -132,27 +156,15 @@ void AddWarnings(MountPlan* plan) {
         "this is an ARCHIVE backup; it needs archived WAL to start; set restore_command and make "
         "recovery.signal in the mount, or take STREAM backups");
   }
-  std::string missing;
-  for (const char* name : {"postgresql.conf", "pg_hba.conf", "pg_ident.conf"}) {
-    if (ReadLowerFile(*plan->image, name, kMaxConfigFileBytes).status().code() ==
-        absl::StatusCode::kNotFound) {
-      absl::StrAppend(&missing, missing.empty() ? "" : ", ", name);
-    }
-  }
-  if (!missing.empty()) {
-    warn(absl::StrCat("not in the backup, and the server needs them: ", missing));
-  }
+  WarnOfConfigFiles(plan);
   for (const std::string& text : CloneWarnings(plan->config)) warn(text);
-  if (!control.external_dirs.empty()) {
-    warn(absl::StrCat("external directories are left out: ", control.external_dirs.size()));
+  if (mount.external_directories_size() > 0) {
+    warn(absl::StrCat("external directories are not put in their places but shown in ",
+                      mount.target(),
+                      "/.pbkfs/external: ", absl::StrJoin(mount.external_directories(), ", ")));
   }
   if (plan->request.force()) {
     warn("mounted by force: a backup of the chain may be damaged");
-  }
-  if (plan->request.catalog_lock() != v1::CATALOG_LOCK_OFF) {
-    warn(
-        "the catalog is not locked: do not merge or delete backups of the chain while it is "
-        "mounted");
   }
   warn("no restart protection: the mount ends if pbkfsd dies");
   if (!plan->diff_is_new && plan->request.settings_size() > 0) {
@@ -178,6 +190,9 @@ absl::Status FillClone(MountPlan* plan) {
                                                      plan->request.settings().end());
   if (plan->diff_is_new) PBKFS_RETURN_IF_ERROR(CheckCloneIsSafe(plan->config, requested));
   CloneFacts facts;
+  if (plan->request.default_config() && plan->diff_is_new) {
+    PBKFS_ASSIGN_OR_RETURN(plan->default_files, DefaultFilesFor(image, plan->mount.owner().uid()));
+  }
   facts.server_major = image.chain().tip().control.ServerMajor();
   facts.has_tablespaces = has_tablespaces;
   plan->settings = CloneSettings(facts, plan->config, requested);
@@ -229,7 +244,12 @@ absl::StatusOr<MountPlan> PlanMount(const v1::MountRequest& request, const Reque
   PBKFS_RETURN_IF_ERROR(CheckTarget(plan));
   PBKFS_RETURN_IF_ERROR(FillDiff(&plan, io));
   PBKFS_RETURN_IF_ERROR(FillClone(&plan));
+  PBKFS_ASSIGN_OR_RETURN(plan.side_tree, MakeExternalTree(plan.image));
+  std::vector<std::string> wal_warnings;
+  PBKFS_RETURN_IF_ERROR(
+      CheckTablespaceWal(*plan.image, request.allow_tablespace_wal(), &wal_warnings));
   AddWarnings(&plan);
+  for (const std::string& text : wal_warnings) plan.mount.add_warnings(ToUtf8(text));
   plan.mount.set_start_command(
       StartCommand(request.target(), plan.mount.server_version(), plan.settings));
   return plan;

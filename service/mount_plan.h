@@ -12,7 +12,9 @@
 #include "fs/diff/diff_store.h"
 #include "fs/image/image.h"
 #include "pbkfs/v1/mount.pb.h"
+#include "service/catalog_lock.h"
 #include "service/clone_settings.h"
+#include "service/default_config.h"
 #include "service/image_registry.h"
 #include "service/path_policy.h"
 
@@ -49,8 +51,12 @@ struct MountPlan {
   std::shared_ptr<const Image> image;
   DiffIdentity identity;
   ServerConfig config;
-  SettingList settings;  // What a new diff gets.
-  v1::Mount mount;       // As it will be, with warnings; state unset.
+  SettingList settings;                        // What a new diff gets.
+  std::vector<DefaultFile> default_files;      // Likewise.
+  std::shared_ptr<const LowerTree> side_tree;  // Shown as .pbkfs; null = none.
+                                               // What a new diff gets.
+  std::unique_ptr<CatalogLock> lock;           // Null where the catalog is not locked.
+  v1::Mount mount;                             // As it will be, with warnings; state unset.
 };
 
 // Opens the catalog and looks at target and diff. Changes nothing.

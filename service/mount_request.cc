@@ -62,13 +62,6 @@ absl::Status CheckTargetCharacters(const std::string& target) {
 }
 
 absl::Status CheckSupported(const v1::MountRequest& request) {
-  if (request.catalog_lock() == v1::CATALOG_LOCK_REQUIRED) {
-    return WithField(
-        ReasonError(absl::StatusCode::kFailedPrecondition, reason::kCatalogLockFailed,
-                    "catalog_lock: locking the catalog is not supported by this version; use AUTO "
-                    "or OFF, and keep pg_probackup from merging or deleting the chain"),
-        "catalog_lock");
-  }
   if (request.has_recovery()) {
     return Unsupported("recovery",
                        "recovery targets are not supported by this version; leave it "
@@ -78,11 +71,6 @@ absl::Status CheckSupported(const v1::MountRequest& request) {
     return Unsupported("restore",
                        "mounting again at start is not supported by this version; "
                        "mount again after a restart, the diff is kept");
-  }
-  if (request.default_config()) {
-    return Unsupported("default_config",
-                       "writing configuration files is not supported by this "
-                       "version; write them into the mount");
   }
   if (request.materialize_on_read()) {
     return Unsupported("materialize_on_read",

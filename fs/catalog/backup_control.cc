@@ -207,6 +207,12 @@ absl::StatusOr<int64_t> ParseBackupId(absl::string_view id) {
   return value;
 }
 
+int64_t BackupControl::MergedInto() const {
+  if (status != BackupStatus::kMerged || mode != BackupMode::kFull) return 0;
+  const absl::StatusOr<int64_t> destination = ParseBackupId(merge_dest_id);
+  return destination.ok() ? *destination : 0;
+}
+
 int BackupControl::ServerMajor() const {
   int major = 0;
   const absl::string_view version = server_version;

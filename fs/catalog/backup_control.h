@@ -74,6 +74,10 @@ struct BackupControl {
   std::string note;
   uint32_t content_crc = 0;  // 0 = not given.
 
+  // The start time (and so the id) of the backup that this one is the complete content of: a FULL
+  // that is MERGED, of which only the renaming is left to do. 0 where it is no such backup.
+  int64_t MergedInto() const;
+
   // The major version of the server: 15, or 9 for 9.6.
   int ServerMajor() const;
 };

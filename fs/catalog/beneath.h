@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -23,6 +24,11 @@ struct FileIdentity {
   int64_t size = 0;
   struct timespec modified = {};
   bool operator==(const FileIdentity& other) const;
+  template <typename H>
+  friend H AbslHashValue(H state, const FileIdentity& file) {
+    return H::combine(std::move(state), file.device, file.inode, file.size, file.modified.tv_sec,
+                      file.modified.tv_nsec);
+  }
 };
 FileIdentity IdentityOf(const struct stat& st);
 

@@ -19,8 +19,9 @@ namespace pbkfs {
 namespace {
 
 absl::StatusOr<BackupControl> ReadBackupControl(int instance, const std::string& directory) {
-  PBKFS_ASSIGN_OR_RETURN(const OpenedFile file,
-                         OpenRegularBeneath(instance, directory + "/backup.control"));
+  PBKFS_ASSIGN_OR_RETURN(
+      const OpenedFile file,
+      OpenRegularBeneath(instance, absl::StrCat(directory, "/", kBackupControlName)));
   PBKFS_ASSIGN_OR_RETURN(const std::string text, ReadWhole(file, kMaxControlFileBytes));
   if (text.empty()) {
     return ReasonError(absl::StatusCode::kDataLoss, reason::kCatalogCorrupt,
@@ -37,6 +38,7 @@ Backup DescribeBackup(int instance, const std::string& directory) {
     backup.control = *std::move(control);
   } else {
     backup.problem = std::string(control.status().message());
+    backup.control_missing = absl::IsNotFound(control.status());
   }
   if (backup.control.start_time > 0) {
     backup.id = FormatBackupId(backup.control.start_time);
@@ -46,6 +48,35 @@ Backup DescribeBackup(int instance, const std::string& directory) {
     if (backup.problem.empty()) backup.problem = "backup.control has no start-time";
   }
   return backup;
+}
+
+// Whether nothing of `backup` is left that would have to be read.
+bool IsOnItsWayOut(const Backup& backup) {
+  return backup.control_missing || backup.control.status == BackupStatus::kDeleting ||
+         backup.control.status == BackupStatus::kDeleted;
+}
+
+// Lists FULLs that are MERGED as what they were merged into (format document, section 1.4).
+void ShowMergedAsDestination(std::vector<Backup>& backups) {
+  for (Backup& merged : backups) {
+    const int64_t destination = merged.control.MergedInto();
+    if (destination == 0) continue;
+    const std::string id = FormatBackupId(destination);
+    const auto claims_id = [&](const Backup& other) { return &other != &merged && other.id == id; };
+    if (std::any_of(backups.begin(), backups.end(), [&](const Backup& other) {
+          return claims_id(other) && !IsOnItsWayOut(other);
+        })) {
+      continue;
+    }
+    for (Backup& other : backups) {
+      if (claims_id(other)) other.id.clear();  // Its remains are not a backup any more.
+    }
+    merged.merged_from = std::exchange(merged.id, id);
+    merged.control.start_time = destination;
+  }
+  backups.erase(std::remove_if(backups.begin(), backups.end(),
+                               [](const Backup& backup) { return backup.id.empty(); }),
+                backups.end());
 }
 
 // Ids sort by their number; what is no id comes first, so that "newest" never means it.
@@ -79,6 +110,7 @@ absl::StatusOr<std::vector<Backup>> Instance::ListBackups() const {
   for (const std::string& directory : *directories) {
     backups.push_back(DescribeBackup(directory_.get(), directory));
   }
+  ShowMergedAsDestination(backups);
   std::stable_sort(backups.begin(), backups.end(),
                    [](const Backup& a, const Backup& b) { return SortKey(a) < SortKey(b); });
   return backups;

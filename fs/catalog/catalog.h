@@ -19,6 +19,9 @@
 
 namespace pbkfs {
 
+inline constexpr char kBackupControlName[] = "backup.control";
+inline constexpr char kFileListName[] = "backup_content.control";
+
 // One backup directory of an instance, as listed.
 struct Backup {
   std::string id;         // From start-time where there is one, else the directory's name.
@@ -26,6 +29,11 @@ struct Backup {
   BackupControl
       control;          // Default-constructed (status UNKNOWN) where backup.control can't be read.
   std::string problem;  // Why backup.control could not be read or parsed; "" where it could.
+  bool control_missing = false;
+  // A FULL whose merge is finished but for its renaming (status MERGED) is listed, and served, as
+  // the backup that it was merged into; this is then the id that its control file still has. The
+  // directory of that backup must be gone, or be on its way out.
+  std::string merged_from;
 };
 
 class Instance {

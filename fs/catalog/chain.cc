@@ -1,15 +1,11 @@
 #include "fs/catalog/chain.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <cstdlib>
+#include <iterator>
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
-#include "absl/strings/cord.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -20,9 +16,6 @@
 
 namespace pbkfs {
 namespace {
-
-constexpr char kControlName[] = "backup.control";
-constexpr char kListName[] = "backup_content.control";
 
 absl::Status NotUsable(absl::string_view what) {
   return ReasonError(absl::StatusCode::kFailedPrecondition, reason::kBackupNotUsable, what);
@@ -37,15 +30,6 @@ absl::Status Unsupported(absl::string_view what) {
   return ReasonError(absl::StatusCode::kUnimplemented, reason::kUnsupportedFormat, what);
 }
 
-// UNAVAILABLE for the control plane, EIO for applications that read.
-absl::Status Changed(absl::string_view what) {
-  absl::Status status = absl::UnavailableError(what);
-  ErrnoError(EIO, what).ForEachPayload([&status](absl::string_view url, const absl::Cord& payload) {
-    status.SetPayload(url, payload);
-  });
-  return status;
-}
-
 // What a user can do about a backup of this status.
 absl::string_view NextStep(BackupStatus status) {
   switch (status) {
@@ -55,6 +39,8 @@ absl::string_view NextStep(BackupStatus status) {
     case BackupStatus::kRunning:
       return "wait until the backup is finished, or mount an older one";
     case BackupStatus::kMerging:
+      return "its files are being replaced: wait for the merge or finish it with \"pg_probackup "
+             "merge\", then mount again";
     case BackupStatus::kMerged:
       return "finish the merge with \"pg_probackup merge\", then mount again";
     case BackupStatus::kDeleting:
@@ -77,6 +63,7 @@ absl::Status CheckStatus(const Backup& member, bool force) {
                                   member.directory));
   }
   if (IsStatusUsable(member.control.status, force)) return absl::OkStatus();
+  if (!member.merged_from.empty()) return absl::OkStatus();
   const std::string status =
       member.control.status_text.empty() ? "UNKNOWN" : absl::CHexEscape(member.control.status_text);
   return NotUsable(absl::StrCat("backup ", member.id, " has the status ", status, "; ",
@@ -94,7 +81,8 @@ absl::Status CheckFormat(const Backup& member) {
     return Unsupported(absl::StrCat(
         "backup ", member.id, " was made by pg_probackup ",
         control.program_version == 0 ? "of unknown version" : control.program_version_text,
-        "; backups are supported from 2.4.0 on: take a new FULL backup with a newer pg_probackup"));
+        "; backups are supported from 2.0.17 on: take a new FULL backup with a newer "
+        "pg_probackup"));
   }
   if (control.program_version >= kEndProgramVersion) {
     return Unsupported(absl::StrCat(
@@ -184,83 +172,62 @@ absl::StatusOr<std::unique_ptr<ChainMember>> LoadControl(const Instance& instanc
   PBKFS_ASSIGN_OR_RETURN(member->directory_fd,
                          OpenDirectoryBeneath(instance.directory_fd(), backup.directory));
   PBKFS_ASSIGN_OR_RETURN(const OpenedFile file,
-                         OpenRegularBeneath(member->directory_fd.get(), kControlName));
+                         OpenRegularBeneath(member->directory_fd.get(), kBackupControlName));
   PBKFS_ASSIGN_OR_RETURN(const std::string text, ReadWhole(file, kMaxControlFileBytes));
   PBKFS_ASSIGN_OR_RETURN(member->control, ParseBackupControl(text));
+  if (!backup.merged_from.empty() && member->control.MergedInto() != 0) {
+    member->control.start_time = member->control.MergedInto();
+  }
+  member->format = FormatRules::Of(member->control.program_version);
   member->control_identity = file.identity;
   return member;
 }
 
-absl::Status LoadList(ChainMember& member) {
+// `parent` is the list of the member before, or null.
+absl::Status LoadList(ChainMember& member, const FileList* parent) {
   PBKFS_ASSIGN_OR_RETURN(const OpenedFile file,
-                         OpenRegularBeneath(member.directory_fd.get(), kListName));
+                         OpenRegularBeneath(member.directory_fd.get(), kFileListName));
   PBKFS_ASSIGN_OR_RETURN(std::string text, ReadWhole(file, kMaxFileListBytes));
+  const auto* const broken_end = std::end(kBrokenListVersions);
+  if (text.size() >= kBrokenListBytes && std::find(std::begin(kBrokenListVersions), broken_end,
+                                                   member.control.program_version) != broken_end) {
+    return Corrupt(absl::StrCat(kFileListName, " has ", text.size(), " bytes, and pg_probackup ",
+                                member.control.program_version_text, " wrote lists of ",
+                                kBrokenListBytes,
+                                " bytes and more with errors; take a new FULL backup with a newer "
+                                "pg_probackup"));
+  }
   const uint32_t crc = Crc32c(text.data(), text.size());
   if (member.control.content_crc != 0 && crc != member.control.content_crc) {
-    return Corrupt(absl::StrCat(kListName, " has CRC ", crc, ", but backup.control says ",
+    return Corrupt(absl::StrCat(kFileListName, " has CRC ", crc, ", but backup.control says ",
                                 member.control.content_crc));
   }
-  absl::StatusOr<FileList> list = FileList::Parse(std::move(text));
-  if (!list.ok()) return Annotate(list.status(), kListName);
+  absl::StatusOr<FileList> list = FileList::Parse(std::move(text), parent);
+  if (!list.ok()) return Annotate(list.status(), kFileListName);
   if (member.control.mode == BackupMode::kFull) {
     for (const FileEntry& entry : list->entries()) {
       if (entry.size >= 0) continue;
       return Corrupt(
-          absl::StrCat(kListName, ": '", entry.path,
+          absl::StrCat(kFileListName, ": '", entry.path,
                        "' is listed as unchanged since the parent, but a FULL has none"));
     }
   }
   member.list = *std::move(list);
   member.list_identity = file.identity;
+  member.list_crc = crc;
   return absl::OkStatus();
-}
-
-// The first difference that concerns the files of a backup, or "".
-absl::string_view Difference(const BackupControl& before, const BackupControl& now) {
-  if (!IsStatusUsable(now.status, false) && now.status != before.status) return "its status";
-  if (now.start_time != before.start_time) return "its start-time";
-  if (now.mode != before.mode || now.parent_id != before.parent_id) return "its place in the chain";
-  if (now.merge_dest_id != before.merge_dest_id) return "a merge";
-  if (now.start_lsn != before.start_lsn || now.stop_lsn != before.stop_lsn) return "its LSNs";
-  if (now.content_crc != before.content_crc) return "its list of files";
-  return "";
-}
-
-absl::StatusOr<FileIdentity> IdentityAt(int directory, const char* name) {
-  struct stat st;
-  if (fstatat(directory, name, &st, AT_SYMLINK_NOFOLLOW) != 0) return ErrnoError(errno, name);
-  return IdentityOf(st);
 }
 
 }  // namespace
 
-absl::Status Chain::CheckUnchanged(size_t index) const {
-  const ChainMember& member = *members[index];
-  const int directory = member.directory_fd.get();
-  const auto changed = [&member](absl::string_view what) {
-    return Changed(absl::StrCat("backup ", member.id, " (", member.path,
-                                ") changed under the mount: ", what,
-                                "; unmount, and mount a backup that is there"));
-  };
-  const absl::StatusOr<FileIdentity> identity = IdentityAt(directory, kControlName);
-  if (!identity.ok()) return changed(identity.status().message());
-  if (*identity == member.control_identity) return absl::OkStatus();
+absl::Status Chain::CheckUnchanged(size_t index) const { return watch->Check(index); }
 
-  const auto reread = [directory]() -> absl::StatusOr<BackupControl> {
-    PBKFS_ASSIGN_OR_RETURN(const OpenedFile file, OpenRegularBeneath(directory, kControlName));
-    PBKFS_ASSIGN_OR_RETURN(const std::string text, ReadWhole(file, kMaxControlFileBytes));
-    return ParseBackupControl(text);
-  };
-  const absl::StatusOr<BackupControl> now = reread();
-  if (!now.ok()) return changed(now.status().message());
-  const absl::string_view difference = Difference(member.control, *now);
-  if (!difference.empty()) {
-    return changed(absl::StrCat(difference, " (status ", BackupStatusName(now->status), " now)"));
-  }
-  const absl::StatusOr<FileIdentity> list = IdentityAt(directory, kListName);
-  if (!list.ok()) return changed(list.status().message());
-  if (!(*list == member.list_identity)) return changed("its list of files");
-  return absl::OkStatus();
+absl::Status Chain::CheckAll() const { return watch->CheckAll(); }
+
+absl::Status Chain::State() const { return watch->State(); }
+
+absl::StatusOr<OpenedFile> Chain::Open(size_t index, absl::string_view path) const {
+  return watch->Open(index, path);
 }
 
 absl::StatusOr<std::vector<const Backup*>> FindChain(const std::vector<Backup>& backups,
@@ -293,6 +260,11 @@ absl::StatusOr<const Backup*> FindBackup(const std::vector<Backup>& backups, abs
   const std::string normal = FormatBackupId(*wanted);
   const auto found = by_id.find(normal);
   if (found != by_id.end()) return found->second;
+  for (const Backup& backup : backups) {
+    if (backup.merged_from != normal) continue;
+    return not_found(
+        absl::StrCat("backup ", normal, " was merged into ", backup.id, "; mount that one"));
+  }
 
   std::vector<std::pair<int64_t, absl::string_view>> closest;
   for (const Backup& backup : backups) {
@@ -321,21 +293,22 @@ absl::StatusOr<std::shared_ptr<const Chain>> ResolveChain(std::shared_ptr<const 
     absl::StatusOr<std::unique_ptr<ChainMember>> member = LoadControl(*instance, *backup);
     if (!member.ok()) return annotate(member.status());
     // The control file may have been replaced since it was listed.
-    const absl::string_view difference = Difference(backup->control, (*member)->control);
+    const absl::string_view difference = ControlDifference(backup->control, (*member)->control);
     if (!difference.empty()) {
-      return Changed(absl::StrCat("backup ", backup->id, " changed while its chain was resolved: ",
-                                  difference, "; try again"));
+      return CatalogChanged(absl::StrCat("backup ", backup->id,
+                                         " changed while its chain was resolved: ", difference,
+                                         "; try again"));
     }
-    const absl::Status status = LoadList(**member);
+    const FileList* parent = chain->members.empty() ? nullptr : &chain->members.back()->list;
+    const absl::Status status = LoadList(**member, parent);
     if (!status.ok()) return annotate(status);
     chain->members.push_back(*std::move(member));
   }
   chain->instance = std::move(instance);
+  chain->watch = std::make_unique<ChainWatch>(*chain);
   // A list that was replaced while it was read shows in the control file, which is replaced after
   // it.
-  for (size_t i = 0; i < chain->members.size(); ++i) {
-    PBKFS_RETURN_IF_ERROR(chain->CheckUnchanged(i));
-  }
+  PBKFS_RETURN_IF_ERROR(chain->CheckAll());
   return std::shared_ptr<const Chain>(std::move(chain));
 }
 

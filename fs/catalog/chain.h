@@ -14,7 +14,9 @@
 #include "fs/catalog/backup_control.h"
 #include "fs/catalog/beneath.h"
 #include "fs/catalog/catalog.h"
+#include "fs/catalog/chain_watch.h"
 #include "fs/catalog/file_list.h"
+#include "fs/catalog/format_rules.h"
 
 namespace pbkfs {
 
@@ -24,8 +26,10 @@ struct ChainMember {
   std::string path;       // Absolute, for messages.
   UniqueFd directory_fd;  // Held as long as the chain.
   BackupControl control;
+  FormatRules format;             // Of control.program_version.
   FileIdentity control_identity;  // Of backup.control when the chain was resolved.
   FileIdentity list_identity;     // Of backup_content.control, likewise.
+  uint32_t list_crc = 0;          // CRC-32C of its whole content.
   FileList list;
 };
 
@@ -37,8 +41,16 @@ struct Chain {
 
   // OK while backup.control of member `index` says what it said at resolution; otherwise
   // UNAVAILABLE with what changed (errno EIO). A rewrite that only changes what does not concern
-  // the files (a note, a pin, DONE to OK) is no change.
+  // the files (a note, a pin, DONE to OK) is no change. chain_watch.h has the rules.
   absl::Status CheckUnchanged(size_t index) const;
+  // The same of all members.
+  absl::Status CheckAll() const;
+  // The same from memory, at most two seconds old: cheap enough for every read.
+  absl::Status State() const;
+  // A regular file of a member that is unchanged. `path` is relative to the backup's directory.
+  absl::StatusOr<OpenedFile> Open(size_t index, absl::string_view path) const;
+
+  std::unique_ptr<ChainWatch> watch;
 };
 
 // Whether `backup` could be mounted given all backups of its instance: OK, or the error that a

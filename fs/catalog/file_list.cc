@@ -142,6 +142,7 @@ constexpr FieldRule kRules[kFieldCount] = {
 
 struct ParsedLine {
   FileEntry entry;
+  absl::string_view linked;  // Target of a legacy symlink entry.
   int64_t values[kFieldCount];
   bool given[kFieldCount] = {};
   int next_field = 0;
@@ -165,7 +166,7 @@ absl::Status TakeField(absl::string_view key, absl::string_view value, ParsedLin
   if (key == "compress_alg") {
     PBKFS_ASSIGN_OR_RETURN(line.entry.compress_alg, ParseAlgorithm(value));
   } else if (key == "linked") {
-    line.entry.linked = value;
+    line.linked = value;
   }
   return absl::OkStatus();  // Keys that we don't know are ignored.
 }
@@ -196,7 +197,6 @@ absl::Status CheckEntry(const FileEntry& entry) {
   if (!S_ISREG(entry.mode) && !S_ISDIR(entry.mode) && !S_ISLNK(entry.mode)) {
     return Corrupt(absl::StrCat("mode ", entry.mode, " is no file, directory or symlink"));
   }
-  if (entry.linked.find('\0') != absl::string_view::npos) return Corrupt("the link has a NUL byte");
   if (!entry.IsPageStream()) return absl::OkStatus();
   if (!S_ISREG(entry.mode)) return Corrupt("a data file must be a regular file");
   if (entry.size > kMaxPageStreamBytes) return Corrupt("a data file can't be that long");
@@ -206,7 +206,7 @@ absl::Status CheckEntry(const FileEntry& entry) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<FileEntry> ParseLine(absl::string_view text) {
+absl::StatusOr<ParsedLine> ParseLine(absl::string_view text) {
   if (text.size() > kMaxListLineBytes) return Corrupt("the line is too long");
   ParsedLine line;
   FileEntry& entry = line.entry;
@@ -217,21 +217,21 @@ absl::StatusOr<FileEntry> ParseLine(absl::string_view text) {
   }
   const auto& values = line.values;
   entry.size = values[kSize];
-  entry.full_size = line.given[kFullSize] ? values[kFullSize] : entry.size;
-  entry.mode = static_cast<uint32_t>(values[kMode]) & (S_IFMT | 07777);
+  entry.mode = static_cast<uint16_t>(values[kMode] & (S_IFMT | 07777));
   entry.is_datafile = values[kIsDatafile] != 0;
   entry.is_cfs = values[kIsCfs] != 0;
   entry.crc = static_cast<uint32_t>(values[kCrc]);
-  entry.external_dir = static_cast<int32_t>(values[kExternalDir]);
+  entry.external_dir = static_cast<uint16_t>(values[kExternalDir]);
   entry.db_oid = static_cast<uint32_t>(values[kDbOid]);
-  entry.segno = static_cast<int32_t>(values[kSegno]);
-  entry.n_blocks = values[kBlocks];
+  entry.segno = static_cast<uint16_t>(values[kSegno]);
+  entry.n_blocks = static_cast<int32_t>(values[kBlocks]);
   entry.n_headers = static_cast<int32_t>(values[kHeaders]);
   entry.hdr_crc = static_cast<uint32_t>(values[kHeaderCrc]);
   entry.hdr_off = values[kHeaderOffset];
-  entry.hdr_size = values[kHeaderSize];
+  entry.hdr_size = static_cast<int32_t>(values[kHeaderSize]);
   PBKFS_RETURN_IF_ERROR(CheckEntry(entry));
-  return entry;
+  if (line.linked.find('\0') != absl::string_view::npos) return Corrupt("the link has a NUL byte");
+  return line;
 }
 
 bool EntryLess(const FileEntry& a, const FileEntry& b) {
@@ -248,39 +248,73 @@ absl::string_view CompressAlgName(CompressAlg algorithm) {
   return "unknown";
 }
 
-absl::StatusOr<FileList> FileList::Parse(std::string text) {
+bool FileEntry::IsTablespaceLink() const {
+  absl::string_view name = path;
+  return S_ISLNK(mode) && absl::ConsumePrefix(&name, "pg_tblspc/") && !absl::StrContains(name, '/');
+}
+
+absl::StatusOr<FileList> FileList::Parse(std::string text, const FileList* sharer) {
   if (text.size() > kMaxFileListBytes) {
     return Corrupt(absl::StrCat("the list has more than ", kMaxFileListBytes, " bytes"));
   }
   FileList list;
-  size_t kept_bytes = 0;
   absl::string_view rest = text;
   for (int64_t number = 1; !rest.empty(); ++number) {
     const size_t end = std::min(rest.find('\n'), rest.size());
     const absl::string_view line = rest.substr(0, end);
     rest.remove_prefix(std::min(end + 1, rest.size()));
     if (line.empty()) continue;
-    absl::StatusOr<FileEntry> entry = ParseLine(line);
-    if (!entry.ok()) return Annotate(entry.status(), absl::StrCat("line ", number));
-    kept_bytes += entry->path.size() + entry->linked.size();
-    list.entries_.push_back(*entry);
+    const absl::StatusOr<ParsedLine> parsed = ParseLine(line);
+    if (!parsed.ok()) return Annotate(parsed.status(), absl::StrCat("line ", number));
+    list.entries_.push_back(parsed->entry);
+    if (!parsed->linked.empty()) {
+      list.links_.push_back({parsed->entry.path, parsed->entry.external_dir, parsed->linked});
+    }
   }
   std::sort(list.entries_.begin(), list.entries_.end(), EntryLess);
   list.entries_.shrink_to_fit();
-
-  // Only the texts that entries point to are kept: a quarter of the file.
-  list.text_.reserve(kept_bytes);
-  const auto keep = [&list](absl::string_view& view) {
-    const size_t at = list.text_.size();
-    list.text_.insert(list.text_.end(), view.begin(), view.end());
-    view = absl::string_view(list.text_.data() + at, view.size());
-  };
-  for (FileEntry& entry : list.entries_) {
-    keep(entry.path);
-    keep(entry.linked);
-  }
+  list.KeepTexts(sharer);
   PBKFS_RETURN_IF_ERROR(list.CheckNames());
   return list;
+}
+
+void FileList::KeepTexts(const FileList* sharer) {
+  static const std::vector<FileEntry>& nothing = *new std::vector<FileEntry>();
+  const std::vector<FileEntry>& shared = sharer != nullptr ? sharer->entries_ : nothing;
+  // Both lists are sorted: one pass over both finds what they have in common.
+  size_t at = 0;
+  const auto share = [&shared, &at](FileEntry& entry) {
+    while (at < shared.size() && EntryLess(shared[at], entry)) ++at;
+    if (at == shared.size() || EntryLess(entry, shared[at])) return false;
+    entry.path = shared[at].path;
+    return true;
+  };
+  std::vector<FileEntry*> own;
+  size_t own_bytes = 0;
+  for (FileEntry& entry : entries_) {
+    if (share(entry)) continue;
+    own.push_back(&entry);
+    own_bytes += entry.path.size();
+  }
+  for (const Link& link : links_) own_bytes += link.path.size() + link.target.size();
+  text_.reserve(own_bytes);  // Views into it must stay valid while it grows.
+  const auto keep = [this](absl::string_view& view) {
+    const size_t begin = text_.size();
+    text_.insert(text_.end(), view.begin(), view.end());
+    view = absl::string_view(text_.data() + begin, view.size());
+  };
+  for (FileEntry* entry : own) keep(entry->path);
+  for (Link& link : links_) {
+    keep(link.path);
+    keep(link.target);
+  }
+}
+
+absl::string_view FileList::LinkTarget(const FileEntry& entry) const {
+  for (const Link& link : links_) {
+    if (link.path == entry.path && link.external_dir == entry.external_dir) return link.target;
+  }
+  return "";
 }
 
 // A path stands for one thing only: no duplicates, and nothing below what is not a directory.
@@ -302,7 +336,7 @@ absl::Status FileList::CheckNames() const {
       }
       const FileEntry* directory = Find(path, entry.external_dir);
       if (directory == nullptr) continue;
-      if (S_ISDIR(directory->mode)) break;
+      if (S_ISDIR(directory->mode) || directory->IsTablespaceLink()) break;
       return Corrupt(absl::StrCat("'", path, "' is listed as a file and as a directory"));
     }
   }
@@ -312,7 +346,7 @@ absl::Status FileList::CheckNames() const {
 const FileEntry* FileList::Find(absl::string_view path, int32_t external_dir) const {
   FileEntry wanted;
   wanted.path = path;
-  wanted.external_dir = external_dir;
+  wanted.external_dir = static_cast<uint16_t>(external_dir);
   const auto found = std::lower_bound(entries_.begin(), entries_.end(), wanted, EntryLess);
   if (found == entries_.end() || found->external_dir != external_dir || found->path != path) {
     return nullptr;

@@ -6,6 +6,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "absl/time/time.h"
+
 namespace pbkfs {
 
 // The only block size that pg_probackup was ever built for in practice.
@@ -47,10 +49,42 @@ inline constexpr size_t kMaxChainLength = 10000;
 // Entries looked at in a directory of the catalog (instances, backups).
 inline constexpr size_t kMaxDirectoryEntries = 100000;
 
-// Program versions, as a*10000 + b*100 + c. From 2.4.0 on backups have page_header_map and unpadded
-// records; nothing is known about 3.x.
-inline constexpr uint32_t kMinProgramVersion = 20400;
+// Write-ahead log. PostgreSQL's only page size for it in practice, and its own bounds on segments.
+inline constexpr uint64_t kWalPageBytes = 8192;
+inline constexpr uint32_t kMinWalSegmentBytes = 1 << 20;
+inline constexpr uint32_t kMaxWalSegmentBytes = 1 << 30;
+// PostgreSQL refuses to write longer records (XLogRecordMaxSize), or can't allocate them.
+inline constexpr uint32_t kMaxWalRecordBytes = 1 << 30;
+// Kept of a record's payload: a tablespace record holds a path, all else only counts for the CRC.
+inline constexpr uint64_t kMaxWalPayloadBytes = 16 << 10;
+// Read from a segment at once.
+inline constexpr uint64_t kWalWindowBytes = 256 << 10;
+// A thousand years of a gigabyte of WAL each second; leaves room to add without overflow.
+inline constexpr uint64_t kMaxLsn = uint64_t{1} << 63;
+// Named to the user; nobody reads more.
+inline constexpr size_t kMaxTablespaceCreations = 100;
+
+// pg_probackup reads its lock files into a buffer of this size.
+inline constexpr size_t kMaxLockFileBytes = 8 << 10;
+// pg_probackup takes an empty backup.pid for one whose maker died after this time.
+inline constexpr absl::Duration kEmptyLockAge = absl::Seconds(30);
+// Between attempts to take a lock that somebody holds, usually for the blink of an eye.
+inline constexpr absl::Duration kLockRetryPeriod = absl::Milliseconds(50);
+
+// The struct in global/pg_control with its CRC ends before this in every version.
+inline constexpr size_t kMinPgControlBytes = 512;
+
+// How old the news of a mounted chain may be when a read asks. A deletion is noticed within this,
+// and health checks see it well within five seconds.
+inline constexpr int64_t kCatalogCheckMilliseconds = 2000;
+
+// Program versions, as a*10000 + b*100 + c. Nothing is known of what is older than 2.0.17, and of
+// 3.x; format_rules.h has what changed in between.
+inline constexpr uint32_t kMinProgramVersion = 20017;
 inline constexpr uint32_t kEndProgramVersion = 30000;
+// Three versions wrote broken lists from this length on; pg_probackup itself calls them corrupt.
+inline constexpr uint32_t kBrokenListVersions[] = {20104, 20105, 20201};
+inline constexpr size_t kBrokenListBytes = 4096000;
 
 }  // namespace pbkfs
 

@@ -38,8 +38,8 @@ absl::Status CheckRecord(const FileEntry& entry, int64_t previous_block, int64_t
 
 }  // namespace
 
-absl::StatusOr<std::vector<PageRecord>> ParseHeaderBlob(absl::Span<const uint8_t> deflated,
-                                                        const FileEntry& entry) {
+absl::StatusOr<StoredBlocks> ParseHeaderBlob(absl::Span<const uint8_t> deflated,
+                                             const FileEntry& entry) {
   const auto count = static_cast<size_t>(entry.n_headers);
   std::vector<uint8_t> blob((count + 1) * kHeaderRecordBytes);
   if (!InflateZlib(deflated, absl::MakeSpan(blob))) {
@@ -51,7 +51,9 @@ absl::StatusOr<std::vector<PageRecord>> ParseHeaderBlob(absl::Span<const uint8_t
   const auto at = [&blob](size_t record, int offset) {
     return blob.data() + record * kHeaderRecordBytes + offset;
   };
-  std::vector<PageRecord> records(count);
+  StoredBlocks blocks;
+  std::vector<PageRecord>& records = blocks.records;
+  records.resize(count);
   int64_t previous_block = -1;
   for (size_t i = 0; i < count; ++i) {
     const int64_t block = LoadLittleEndian<int32_t>(at(i, kBlockOffset));
@@ -69,10 +71,10 @@ absl::StatusOr<std::vector<PageRecord>> ParseHeaderBlob(absl::Span<const uint8_t
     return Corrupt(
         absl::StrCat("the records end at ", end, ", but the file has ", entry.size, " bytes"));
   }
-  return records;
+  return blocks;
 }
 
-absl::StatusOr<std::vector<PageRecord>> ReadHeaderMap(int header_map_fd, const FileEntry& entry) {
+absl::StatusOr<StoredBlocks> ReadHeaderMap(int header_map_fd, const FileEntry& entry) {
   // hdr_size and n_headers were bounded when the list was parsed.
   std::vector<uint8_t> deflated(static_cast<size_t>(entry.hdr_size));
   const absl::Status status = ReadExactly(header_map_fd, entry.hdr_off, absl::MakeSpan(deflated));

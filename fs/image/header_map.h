@@ -20,13 +20,20 @@ struct PageRecord {
   uint16_t checksum = 0;  // Of the page, as computed by the backup; 0 for a zero page.
 };
 
+// What one backup stores of one data file.
+struct StoredBlocks {
+  std::vector<PageRecord> records;  // Ascending in block and position.
+  // Where a truncation marker (before 2.3.0) cuts the restored file; -1 = there is none.
+  int64_t cut_at = -1;
+};
+
 // Reads the deflated part of page_header_map that belongs to `entry`. Ascending in block and
 // position. DATA_LOSS (CATALOG_CORRUPT) where the blob or any record breaks a rule of the format.
-absl::StatusOr<std::vector<PageRecord>> ParseHeaderBlob(absl::Span<const uint8_t> deflated,
-                                                        const FileEntry& entry);
+absl::StatusOr<StoredBlocks> ParseHeaderBlob(absl::Span<const uint8_t> deflated,
+                                             const FileEntry& entry);
 
 // The same, read from `header_map_fd`.
-absl::StatusOr<std::vector<PageRecord>> ReadHeaderMap(int header_map_fd, const FileEntry& entry);
+absl::StatusOr<StoredBlocks> ReadHeaderMap(int header_map_fd, const FileEntry& entry);
 
 }  // namespace pbkfs
 

@@ -15,7 +15,6 @@
 #include "fs/catalog/limits.h"
 #include "fs/image/image_core.h"
 #include "fs/image/image_tree.h"
-#include "fs/image/page_codec.h"
 #include "fs/image/paged_file.h"
 #include "fs/image/plain_file.h"
 
@@ -57,9 +56,9 @@ class ChainImage final : public Image {
   std::string ListHash() const override { return tree_.ListHash(); }
   const Chain& chain() const override { return *chain_; }
   const ImageInfo& info() const override { return info_; }
+  absl::Status Health() const override { return chain_->CheckAll(); }
 
  private:
-  absl::Status CheckCodecs() const;
   absl::Status ResolveFile(LowerIno ino, ImageNode& node);
   absl::Status ResolveCopy(ImageNode& node);
   absl::Status LoadInfo();
@@ -76,32 +75,14 @@ class ChainImage final : public Image {
 };
 
 absl::Status ChainImage::Load() {
-  PBKFS_RETURN_IF_ERROR(CheckCodecs());
   PBKFS_ASSIGN_OR_RETURN(tree_, ImageTree::Build(chain_->tip().list));
   std::vector<ImageNode>& nodes = tree_.nodes();
   for (size_t i = 0; i < nodes.size(); ++i) {
-    if (S_ISLNK(nodes[i].mode)) nodes[i].size = static_cast<int64_t>(nodes[i].entry->linked.size());
+    if (S_ISLNK(nodes[i].mode))
+      nodes[i].size = static_cast<int64_t>(chain_->tip().list.LinkTarget(*nodes[i].entry).size());
     if (S_ISREG(nodes[i].mode)) PBKFS_RETURN_IF_ERROR(ResolveFile(i + 1, nodes[i]));
   }
   return LoadInfo();
-}
-
-// Pages of an algorithm that can't be decoded fail the mount, not the reads after it.
-absl::Status ChainImage::CheckCodecs() const {
-  for (const auto& member : chain_->members) {
-    for (const FileEntry& entry : member->list.entries()) {
-      if (entry.external_dir != 0 || !entry.IsPageStream() || entry.size <= 0) continue;
-      if (IsDecodable(entry.compress_alg) || chain_->tip().list.Find(entry.path) == nullptr) {
-        continue;
-      }
-      return ReasonError(
-          absl::StatusCode::kUnimplemented, reason::kUnsupportedFormat,
-          absl::StrCat("backup ", member->id, " stores '", entry.path, "' with compress_alg ",
-                       CompressAlgName(entry.compress_alg),
-                       ", which this version of pbkfs can't decode; use a newer pbkfs"));
-    }
-  }
-  return absl::OkStatus();
 }
 
 // Finds the length of a file, and who stores it.
@@ -109,11 +90,12 @@ absl::Status ChainImage::ResolveFile(LowerIno ino, ImageNode& node) {
   const FileEntry& entry = *node.entry;
   if (entry.size == 0) return absl::OkStatus();  // Empty, whatever lies in the directory.
   if (!entry.IsPageStream()) return ResolveCopy(node);
-  if (entry.n_blocks > 0) {
+  if (entry.n_blocks >= 0) {
     node.size = entry.n_blocks * kPageBytes;
     return absl::OkStatus();
   }
-  // Rare: the list does not say how long the file is, only the page headers do.
+  // Lists before 2.3.0, and rarely newer ones, do not say how long the file is; only the page
+  // headers do.
   PBKFS_ASSIGN_OR_RETURN(const std::shared_ptr<const PageIndex> index, core_->IndexOf(ino, entry));
   node.size = index->BlockCount() * kPageBytes;
   return absl::OkStatus();
@@ -215,7 +197,7 @@ absl::StatusOr<std::string> ChainImage::ReadLink(LowerIno ino) const {
   const ImageNode* node = tree_.Find(ino);
   if (node == nullptr) return ErrnoError(ENOENT, absl::StrCat("inode ", ino));
   if (!S_ISLNK(node->mode)) return ErrnoError(EINVAL, node->path);
-  return std::string(node->entry->linked);
+  return std::string(chain_->tip().list.LinkTarget(*node->entry));
 }
 
 }  // namespace

@@ -16,18 +16,35 @@
 namespace pbkfs {
 
 struct ImageCacheOptions {
-  int64_t page_index_bytes = int64_t{256} << 20;
-  int64_t decoded_page_bytes = int64_t{64} << 20;
+  // -1 = by the memory that this process may use: a sixteenth, at most 256 MiB.
+  int64_t page_index_bytes = -1;
+  // -1 = likewise: a thirty-second, at most 64 MiB. 0 switches the cache off.
+  int64_t decoded_page_bytes = -1;
+  // Where scans of data files without a usable page_header_map are kept between runs of the daemon;
+  // "" = nowhere.
+  std::string index_cache_directory;
+  int64_t index_cache_directory_bytes = int64_t{256} << 20;
 };
 
 struct ImageCacheFigures {
   int64_t page_index_bytes = 0;
+  int64_t page_index_budget_bytes = 0;
+  uint64_t page_index_hits = 0;    // Indexes that were in memory …
+  uint64_t page_index_misses = 0;  // … and those that were not; some of these waited for a build.
   uint64_t page_index_builds = 0;
   uint64_t page_index_evictions = 0;
+  uint64_t stream_scans = 0;  // Stored files that were read whole for want of a usable map.
+  int64_t index_cache_directory_bytes = 0;
   int64_t decoded_page_bytes = 0;
+  int64_t decoded_page_budget_bytes = 0;
+  uint64_t decoded_page_hits = 0;
+  uint64_t decoded_page_misses = 0;
+  uint64_t decoded_page_evictions = 0;
   uint64_t decoded_pages_none = 0;  // Pages decoded, by codec.
   uint64_t decoded_pages_zlib = 0;
   uint64_t decoded_pages_pglz = 0;
+  uint64_t decoded_pages_lz4 = 0;
+  uint64_t decoded_pages_zstd = 0;
 };
 
 // The daemon's caches below all images. Thread-safe; outlives every image.
@@ -57,6 +74,9 @@ class Image : public LowerTree {
                                                              std::shared_ptr<ImageCaches> caches);
   virtual const Chain& chain() const = 0;
   virtual const ImageInfo& info() const = 0;
+  // Looks at every member of the chain now. UNAVAILABLE (errno EIO) with the reason where one is
+  // gone or another; reads fail with the same until it is back.
+  virtual absl::Status Health() const = 0;
 };
 
 }  // namespace pbkfs

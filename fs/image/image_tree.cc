@@ -46,7 +46,8 @@ absl::StatusOr<ImageTree> ImageTree::Build(const FileList& list) {
     ImageNode node;
     node.path = entry.path;
     node.entry = &entry;
-    node.mode = entry.mode;
+    // The target is the directory of the cluster that was backed up: never to be followed.
+    node.mode = entry.IsTablespaceLink() ? kDirectoryMode : entry.mode;
     nodes.push_back(node);
     for (absl::string_view parent = ParentPath(entry.path);
          !parent.empty() && parent != known_parent; parent = ParentPath(parent)) {

@@ -23,7 +23,11 @@ bool PageCache::Read(const PageKey& key, size_t offset, absl::Span<uint8_t> out)
   Shard& shard = ShardOf(key);
   MutexLock lock(&shard.mutex);
   const auto found = shard.pages.find(key);
-  if (found == shard.pages.end()) return false;
+  if (found == shard.pages.end()) {
+    ++shard.figures.misses;
+    return false;
+  }
+  ++shard.figures.hits;
   shard.recency.splice(shard.recency.begin(), shard.recency, found->second);
   memcpy(out.data(), found->second->bytes.get() + offset, out.size());
   return true;
@@ -38,6 +42,7 @@ void PageCache::Insert(const PageKey& key, const uint8_t* page) {
     shard.recency.push_front({key, std::make_unique<uint8_t[]>(kPageBytes)});
   } else {
     // The oldest page's memory is used again.
+    ++shard.figures.evictions;
     shard.pages.erase(shard.recency.back().key);
     shard.recency.splice(shard.recency.begin(), shard.recency, std::prev(shard.recency.end()));
     shard.recency.front().key = key;
@@ -46,13 +51,16 @@ void PageCache::Insert(const PageKey& key, const uint8_t* page) {
   shard.pages.emplace(key, shard.recency.begin());
 }
 
-int64_t PageCache::Bytes() const {
-  int64_t pages = 0;
+PageCache::Figures PageCache::GetFigures() const {
+  Figures sum;
   for (const Shard& shard : shards_) {
     MutexLock lock(&shard.mutex);
-    pages += static_cast<int64_t>(shard.recency.size());
+    sum.bytes += static_cast<int64_t>(shard.recency.size()) * kPageBytes;
+    sum.hits += shard.figures.hits;
+    sum.misses += shard.figures.misses;
+    sum.evictions += shard.figures.evictions;
   }
-  return pages * kPageBytes;
+  return sum;
 }
 
 }  // namespace pbkfs

@@ -38,7 +38,13 @@ class PageCache {
   bool Read(const PageKey& key, size_t offset, absl::Span<uint8_t> out);
   // Copies the 8192 bytes at `page` in, unless they are there already.
   void Insert(const PageKey& key, const uint8_t* page);
-  int64_t Bytes() const;
+  struct Figures {
+    int64_t bytes = 0;
+    uint64_t hits = 0;
+    uint64_t misses = 0;
+    uint64_t evictions = 0;
+  };
+  Figures GetFigures() const;
 
  private:
   struct Page {
@@ -49,6 +55,7 @@ class PageCache {
     mutable Mutex mutex;
     std::list<Page> recency ABSL_GUARDED_BY(mutex);  // Most recent first.
     absl::flat_hash_map<PageKey, std::list<Page>::iterator> pages ABSL_GUARDED_BY(mutex);
+    Figures figures ABSL_GUARDED_BY(mutex);  // But for the bytes.
   };
 
   Shard& ShardOf(const PageKey& key);

@@ -76,4 +76,15 @@ bool IsZeroPage(const uint8_t* page) {
   return page[0] == 0 && memcmp(page, page + 1, kPageBytes - 1) == 0;
 }
 
+bool HasPlausibleHeader(const uint8_t* page) {
+  constexpr unsigned kHeaderBytes = 24;
+  const unsigned flags = LoadLittleEndian<uint16_t>(page + 10);
+  const unsigned lower = LoadLittleEndian<uint16_t>(page + 12);
+  const unsigned upper = LoadLittleEndian<uint16_t>(page + 14);
+  const unsigned special = LoadLittleEndian<uint16_t>(page + 16);
+  const unsigned page_size = LoadLittleEndian<uint16_t>(page + 18) & 0xFF00u;
+  return page_size == kPageBytes && (flags & ~7u) == 0 && lower >= kHeaderBytes && lower <= upper &&
+         upper <= special && special <= kPageBytes && special % 8 == 0;
+}
+
 }  // namespace pbkfs

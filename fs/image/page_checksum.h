@@ -13,6 +13,10 @@ uint16_t PageChecksum(const uint8_t* page, uint32_t block);
 // Whether all 8192 bytes are zero.
 bool IsZeroPage(const uint8_t* page);
 
+// Whether the header is one that PostgreSQL could have written; the checksum is not looked at. Not
+// true of a zero page.
+bool HasPlausibleHeader(const uint8_t* page);
+
 }  // namespace pbkfs
 
 #endif  // PBKFS_FS_IMAGE_PAGE_CHECKSUM_H_

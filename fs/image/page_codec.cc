@@ -1,6 +1,8 @@
 #include "fs/image/page_codec.h"
 
 #include <libdeflate.h>
+#include <lz4.h>
+#include <zstd.h>
 
 #include <cstring>
 #include <memory>
@@ -17,16 +19,28 @@ struct FreeDecompressor {
   }
 };
 
+struct FreeZstd {
+  void operator()(ZSTD_DCtx* context) const { ZSTD_freeDCtx(context); }
+};
+
+// One raw block. The decoder fails where input is left over.
+bool DecodeLz4(absl::Span<const uint8_t> in, absl::Span<uint8_t> out) {
+  const int count = LZ4_decompress_safe(reinterpret_cast<const char*>(in.data()),
+                                        reinterpret_cast<char*>(out.data()),
+                                        static_cast<int>(in.size()), static_cast<int>(out.size()));
+  return count >= 0 && static_cast<size_t>(count) == out.size();
+}
+
+// One frame, and nothing after it.
+bool DecodeZstd(absl::Span<const uint8_t> in, absl::Span<uint8_t> out) {
+  thread_local const std::unique_ptr<ZSTD_DCtx, FreeZstd> context(ZSTD_createDCtx());
+  if (context == nullptr) return false;
+  if (ZSTD_findFrameCompressedSize(in.data(), in.size()) != in.size()) return false;
+  return ZSTD_decompressDCtx(context.get(), out.data(), out.size(), in.data(), in.size()) ==
+         out.size();
+}
+
 }  // namespace
-
-bool IsDecodable(CompressAlg algorithm) {
-  return algorithm == CompressAlg::kNone || algorithm == CompressAlg::kZlib ||
-         algorithm == CompressAlg::kPglz;
-}
-
-CompressAlg PayloadAlgorithm(CompressAlg file_algorithm, size_t length) {
-  return length == kPageBytes ? CompressAlg::kNone : file_algorithm;
-}
 
 bool InflateZlib(absl::Span<const uint8_t> in, absl::Span<uint8_t> out) {
   thread_local const std::unique_ptr<libdeflate_decompressor, FreeDecompressor> decompressor(
@@ -50,8 +64,9 @@ bool DecodePage(CompressAlg algorithm, absl::Span<const uint8_t> payload, uint8_
     case CompressAlg::kPglz:
       return PglzDecode(payload, absl::MakeSpan(page, kPageBytes));
     case CompressAlg::kLz4:
+      return DecodeLz4(payload, absl::MakeSpan(page, kPageBytes));
     case CompressAlg::kZstd:
-      break;
+      return DecodeZstd(payload, absl::MakeSpan(page, kPageBytes));
   }
   return false;
 }

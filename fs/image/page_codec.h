@@ -9,13 +9,6 @@
 
 namespace pbkfs {
 
-// Whether this build can decode pages of the algorithm.
-bool IsDecodable(CompressAlg algorithm);
-
-// What a payload of `length` bytes really is: 8192 bytes are a raw page whatever the file's
-// algorithm.
-CompressAlg PayloadAlgorithm(CompressAlg file_algorithm, size_t length);
-
 // Writes exactly 8192 bytes to `page`, or returns false; all of `payload` must be used. Allocates
 // nothing but, once a thread, a decompressor.
 bool DecodePage(CompressAlg algorithm, absl::Span<const uint8_t> payload, uint8_t* page);

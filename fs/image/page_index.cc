@@ -59,11 +59,7 @@ void PageIndexBuilder::Add(uint32_t member, absl::Span<const PageRecord> records
       std::partition_point(records.begin(), records.end(),
                            [limit](const PageRecord& record) { return record.block < limit; });
   if (visible_end == records.begin()) return;
-  const size_t count = size_t{std::prev(visible_end)->block} + 1;
-  if (index_->places_.size() < count) {
-    index_->places_.resize(count, kNowhere);
-    index_->checksums_.resize(count, 0);
-  }
+  Extend(int64_t{std::prev(visible_end)->block} + 1);
   for (auto record = records.begin(); record != visible_end; ++record) {
     uint64_t& place = index_->places_[record->block];
     if (place != kNowhere) continue;
@@ -71,6 +67,12 @@ void PageIndexBuilder::Add(uint32_t member, absl::Span<const PageRecord> records
     index_->checksums_[record->block] = record->checksum;
     ++index_->stored_blocks_;
   }
+}
+
+void PageIndexBuilder::Extend(int64_t blocks) {
+  if (blocks <= index_->BlockCount()) return;
+  index_->places_.resize(static_cast<size_t>(blocks), kNowhere);
+  index_->checksums_.resize(static_cast<size_t>(blocks), 0);
 }
 
 std::shared_ptr<const PageIndex> PageIndexBuilder::Finish() {
@@ -93,7 +95,8 @@ absl::StatusOr<std::shared_ptr<const PageIndex>> BuildPageIndex(const EntryHisto
                                                                 const PageRecordSource& source) {
   PageIndexBuilder builder;
   const FileEntry& tip = *history.back();
-  int64_t limit = tip.n_blocks > 0 ? tip.n_blocks : kSegmentBlocks;
+  int64_t limit = tip.n_blocks >= 0 ? tip.n_blocks : kSegmentBlocks;
+  bool has_marker = false;
   for (size_t i = history.size(); i-- > 0;) {
     const FileEntry* entry = history[i];
     // Absent or empty here: whatever older members store was gone at this time.
@@ -102,14 +105,20 @@ absl::StatusOr<std::shared_ptr<const PageIndex>> BuildPageIndex(const EntryHisto
       return Contradiction(tip, "a member of the chain lists it as a plain file");
     }
     if (entry->size > 0) {
-      absl::StatusOr<std::vector<PageRecord>> records = source(i, *entry);
-      if (!records.ok()) return records.status();
-      builder.Add(static_cast<uint32_t>(i), *records, limit);
+      const absl::StatusOr<StoredBlocks> stored = source(i, *entry);
+      if (!stored.ok()) return stored.status();
+      builder.Add(static_cast<uint32_t>(i), stored->records, limit);
+      if (stored->cut_at >= 0) {
+        limit = std::min(limit, stored->cut_at);
+        // The newest marker gave the file its length; newer members may have made it longer.
+        if (!has_marker) builder.Extend(limit);
+        has_marker = true;
+      }
     }
     // Every block below the file's length has its place; nothing older can show.
     if (builder.StoredBlocks() == tip.n_blocks) break;
     // The tip's own length is in `limit` from the start; others bind what is older than they are.
-    if (entry->n_blocks > 0) limit = std::min(limit, entry->n_blocks);
+    if (entry->n_blocks >= 0) limit = std::min(limit, int64_t{entry->n_blocks});
   }
   return builder.Finish();
 }

@@ -32,7 +32,8 @@ class PageIndex {
  public:
   // Nothing where no member stores the block: it reads as zeros.
   std::optional<PageLocation> Find(int64_t block) const;
-  // One past the highest block that is stored.
+  // The length of the file where the list does not give it: one past the highest block that is
+  // stored, or more where a truncation marker says so.
   int64_t BlockCount() const { return static_cast<int64_t>(places_.size()); }
   int64_t StoredBlocks() const { return stored_blocks_; }
   int64_t MemoryBytes() const;
@@ -50,6 +51,8 @@ class PageIndexBuilder {
   PageIndexBuilder();
   // Takes the records with a block below `limit` that no newer member has.
   void Add(uint32_t member, absl::Span<const PageRecord> records, int64_t limit);
+  // Makes the file at least `blocks` long.
+  void Extend(int64_t blocks);
   int64_t StoredBlocks() const { return index_->stored_blocks_; }
   std::shared_ptr<const PageIndex> Finish();
 
@@ -57,17 +60,17 @@ class PageIndexBuilder {
   std::shared_ptr<PageIndex> index_;
 };
 
-// Gives the records that one member stores of a file. Today they come from page_header_map; backups
-// without a usable map need a scan of the stored file here.
+// Gives what one member stores of a file: from page_header_map, or from a scan of the stored file.
 using PageRecordSource =
-    std::function<absl::StatusOr<std::vector<PageRecord>>(size_t member, const FileEntry& entry)>;
+    std::function<absl::StatusOr<StoredBlocks>(size_t member, const FileEntry& entry)>;
 
 // The entries of one file in all members of a chain, FULL first; null where a member has none.
 using EntryHistory = std::vector<const FileEntry*>;
 EntryHistory HistoryOf(const Chain& chain, const FileEntry& tip_entry);
 
 // Builds the index of a page stream. A block of an older member is visible only below the n_blocks
-// of every newer member that has a known one: blocks that were cut off once never come back.
+// of every newer member that has a known one, and below the truncation marker of every member that
+// is not older: blocks that were cut off once never come back.
 absl::StatusOr<std::shared_ptr<const PageIndex>> BuildPageIndex(const EntryHistory& history,
                                                                 const PageRecordSource& source);
 

@@ -16,8 +16,10 @@ absl::StatusOr<PageIndexCache::IndexPtr> PageIndexCache::Get(uint64_t image_id, 
     Entry& entry = place->second;
     if (entry.index != nullptr) {
       recency_.splice(recency_.begin(), recency_, entry.recency);
+      ++figures_.hits;
       return entry.index;
     }
+    ++figures_.misses;
     if (!inserted) {
       const std::shared_ptr<Build> other = entry.build;
       while (!other->result.has_value()) built_.Wait(&mutex_);

@@ -26,6 +26,8 @@ class PageIndexCache {
   using Builder = absl::FunctionRef<absl::StatusOr<IndexPtr>()>;
   struct Figures {
     int64_t bytes = 0;
+    uint64_t hits = 0;
+    uint64_t misses = 0;
     uint64_t builds = 0;
     uint64_t evictions = 0;
   };

@@ -13,9 +13,12 @@
 #include "fs/image/limits.h"
 #include "fs/image/page_checksum.h"
 #include "fs/image/page_codec.h"
+#include "fs/image/stream_scan.h"
 
 namespace pbkfs {
 namespace {
+
+constexpr size_t kStoredChecksumOffset = 8;
 
 int64_t RecordEnd(const PageLocation& location) {
   return location.position + kRecordHeaderBytes + location.length;
@@ -57,7 +60,11 @@ absl::Status PagedImageFile::ReadAt(int64_t offset, absl::Span<uint8_t> out, IoS
     offset += static_cast<int64_t>(count);
     out.remove_prefix(count);
   }
-  return absl::OkStatus();
+  // After the reading: nothing that was read from a chain that is gone may be answered.
+  const absl::Status state = core_->chain().State();
+  if (state.ok()) return state;
+  return core_->caches().errors.Report(stats, IoCounter::kPageErrorsIo,
+                                       absl::StrCat("file '", tip_entry_.path, "'"), state);
 }
 
 absl::Status PagedImageFile::ReadBlocks(const Request& request, int64_t offset,
@@ -153,9 +160,9 @@ std::string PagedImageFile::DecodeChecked(const Wanted& wanted, absl::Span<const
                         wanted.location.length, " bytes");
   }
   const auto payload = record.subspan(kRecordHeaderBytes);
-  const CompressAlg algorithm =
-      PayloadAlgorithm(history_[wanted.location.member]->compress_alg, payload.size());
-  if (!DecodePage(algorithm, payload, page)) {
+  const ChainMember& member = *core_->chain().members[wanted.location.member];
+  CompressAlg algorithm = history_[wanted.location.member]->compress_alg;
+  if (!DecodeStoredPage(member.format, algorithm, payload, page)) {
     return absl::StrCat("the payload is not a page compressed with ", CompressAlgName(algorithm));
   }
   core_->caches().CountDecoded(algorithm, 1);
@@ -166,8 +173,13 @@ std::string PagedImageFile::DecodeChecked(const Wanted& wanted, absl::Span<const
   }
   const auto absolute = static_cast<uint32_t>(tip_entry_.segno * kSegmentBlocks + wanted.block);
   const uint16_t found = PageChecksum(page, absolute);
-  if (found == expected) return std::string();
-  return absl::StrCat("the page has checksum ", found, ", the header map says ", expected);
+  if (found != expected) {
+    return absl::StrCat("the page has checksum ", found, ", the index says ", expected);
+  }
+  // The checksum does not cover its own field in the page.
+  const auto stored = LoadLittleEndian<uint16_t>(page + kStoredChecksumOffset);
+  if (member.control.checksum_version == 0 || stored == expected) return std::string();
+  return absl::StrCat("the page says that its checksum is ", stored, ", but it is ", expected);
 }
 
 std::string PagedImageFile::Describe(const Wanted& wanted) const {

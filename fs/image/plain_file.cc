@@ -55,6 +55,7 @@ absl::Status PlainImageFile::ReadAt(int64_t offset, absl::Span<uint8_t> out, IoS
   absl::StatusOr<StoredFiles::FilePtr> file = core_->OpenCopy(ino_, member_, entry_);
   absl::Status status = file.status();
   if (status.ok()) status = ReadExactly((*file)->fd.get(), offset, out);
+  if (status.ok()) status = core_->chain().State();
   return status.ok() ? status : Failed(stats, status);
 }
 

@@ -12,9 +12,8 @@ absl::StatusOr<std::shared_ptr<const StoredFile>> OpenStored(const Chain& chain,
   const ChainMember& owner = *chain.members[member];
   const std::string path =
       entry == nullptr ? std::string("page_header_map") : absl::StrCat("database/", entry->path);
-  absl::StatusOr<OpenedFile> opened = OpenRegularBeneath(owner.directory_fd.get(), path);
-  // The open file can't become another one; so what the control file says now holds for it.
-  PBKFS_RETURN_IF_ERROR(chain.CheckUnchanged(member));
+  absl::StatusOr<OpenedFile> opened = chain.Open(member, path);
+  if (absl::IsUnavailable(opened.status())) return opened.status();
   if (!opened.ok()) return Annotate(opened.status(), absl::StrCat("backup ", owner.id));
   if (entry != nullptr && opened->identity.size != entry->size) {
     return ReasonError(absl::StatusCode::kDataLoss, reason::kCatalogCorrupt,

@@ -24,7 +24,7 @@ namespace pbkfs {
 struct StoredFile {
   UniqueFd fd;
   FileIdentity identity;
-  // Whether the whole content passed its check since it was opened.
+  // Whether it passed the checks that a file needs once after it was opened.
   mutable std::atomic<bool> verified{false};
 };
 

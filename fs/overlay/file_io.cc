@@ -152,6 +152,7 @@ absl::StatusOr<size_t> Overlay::TryRead(Inode& inode, int64_t offset, absl::Span
 }
 
 absl::StatusOr<size_t> Overlay::Read(uint64_t ino, int64_t offset, absl::Span<uint8_t> out) {
+  if (IsSideIno(ino)) return side_.Read(ino, offset, out, &stats_);
   PBKFS_ASSIGN_OR_RETURN(const InodePtr inode, GetRegular(ino));
   if (offset < 0) return ErrnoError(EINVAL, "read at a negative offset");
   if (offset >= kMaxFileBytes) return 0;
@@ -280,6 +281,7 @@ absl::Status Overlay::WriteLocked(Inode& inode, int64_t offset, absl::Span<const
 }
 
 absl::Status Overlay::Write(uint64_t ino, int64_t offset, absl::Span<const uint8_t> data) {
+  if (IsSideIno(ino)) return ErrnoError(EROFS, kSideName);
   PBKFS_RETURN_IF_ERROR(CheckWritable());
   PBKFS_ASSIGN_OR_RETURN(const InodePtr inode, GetRegular(ino));
   if (data.empty()) return absl::OkStatus();
@@ -413,6 +415,7 @@ absl::Status Overlay::PunchRange(Inode& inode, int64_t offset, int64_t length) {
 }
 
 absl::Status Overlay::Allocate(uint64_t ino, int mode, int64_t offset, int64_t length) {
+  if (IsSideIno(ino)) return ErrnoError(EROFS, kSideName);
   PBKFS_RETURN_IF_ERROR(CheckWritable());
   PBKFS_ASSIGN_OR_RETURN(const InodePtr inode, GetRegular(ino));
   const bool keep_size = (mode & FALLOC_FL_KEEP_SIZE) != 0;

@@ -9,6 +9,7 @@
 namespace pbkfs {
 
 absl::Status Overlay::Fsync(uint64_t ino) {
+  if (IsSideIno(ino)) return absl::OkStatus();
   const InodePtr inode = inodes_.Find(ino);
   if (inode == nullptr) return absl::OkStatus();  // Never written.
   Ticket ticket = pending_.Draw(inode->pending, PendingRole::kBarrier, {});

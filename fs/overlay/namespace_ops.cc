@@ -31,6 +31,7 @@ absl::StatusOr<DirectoryTable::Entry> Overlay::LookupEntry(uint64_t parent,
 }
 
 absl::StatusOr<Attributes> Overlay::Lookup(uint64_t parent, absl::string_view name) {
+  if (side_.Owns(parent, name)) return side_.Lookup(parent, name);
   PBKFS_RETURN_IF_ERROR(GetDirectory(parent).status());
   uint64_t ino = 0;
   {
@@ -76,6 +77,7 @@ absl::Status Overlay::CheckNewName(uint64_t parent, absl::string_view name) cons
 
 absl::StatusOr<Attributes> Overlay::Create(uint64_t parent, absl::string_view name,
                                            const NewNode& node, const RequestId& request) {
+  if (side_.Owns(parent, name)) return ErrnoError(EROFS, kSideName);
   PBKFS_RETURN_IF_ERROR(CheckWritable());
   if (node.symlink.size() > kMaxSymlinkBytes) return NameError(ENAMETOOLONG, name);
   const NameTickets tickets = DrawForNames({{parent, name}});
@@ -105,6 +107,7 @@ absl::StatusOr<Attributes> Overlay::Create(uint64_t parent, absl::string_view na
 
 absl::StatusOr<Attributes> Overlay::Link(uint64_t ino, uint64_t parent, absl::string_view name,
                                          const RequestId& request) {
+  if (IsSideIno(ino) || side_.Owns(parent, name)) return ErrnoError(EROFS, kSideName);
   PBKFS_RETURN_IF_ERROR(CheckWritable());
   PBKFS_ASSIGN_OR_RETURN(const InodePtr inode, GetInode(ino));
   const NameTickets tickets = DrawForNames({{parent, name}});
@@ -141,6 +144,7 @@ absl::Status Overlay::RemoveDirectory(uint64_t parent, absl::string_view name,
 
 absl::Status Overlay::RemoveName(uint64_t parent, absl::string_view name, bool directory,
                                  const RequestId& request) {
+  if (side_.Owns(parent, name)) return ErrnoError(EROFS, kSideName);
   PBKFS_RETURN_IF_ERROR(CheckWritable());
   const NameTickets tickets = DrawForNames({{parent, name}});
   WriterLock lock(&namespace_mutex_);
@@ -188,6 +192,9 @@ absl::Status Overlay::ConfirmBeforeReplacing(uint64_t parent, absl::string_view 
 
 absl::Status Overlay::Rename(uint64_t parent, absl::string_view name, uint64_t new_parent,
                              absl::string_view new_name, unsigned flags, const RequestId& request) {
+  if (side_.Owns(parent, name) || side_.Owns(new_parent, new_name)) {
+    return ErrnoError(EROFS, kSideName);
+  }
   PBKFS_RETURN_IF_ERROR(CheckWritable());
   if ((flags & ~static_cast<unsigned>(RENAME_NOREPLACE)) != 0) return NameError(EINVAL, name);
   PBKFS_RETURN_IF_ERROR(ConfirmBeforeReplacing(parent, name, new_parent, new_name));
@@ -253,6 +260,7 @@ absl::Status Overlay::RenameLocked(uint64_t parent, absl::string_view name, uint
 }
 
 absl::StatusOr<std::string> Overlay::ReadLink(uint64_t ino) {
+  if (IsSideIno(ino)) return side_.ReadLink(ino);
   PBKFS_ASSIGN_OR_RETURN(const InodePtr inode, GetInode(ino));
   {
     MutexLock lock(&inode->mutex);
@@ -264,6 +272,7 @@ absl::StatusOr<std::string> Overlay::ReadLink(uint64_t ino) {
 
 absl::Status Overlay::ReadDirectory(uint64_t ino, uint64_t after,
                                     const std::function<bool(const DirectoryEntry&)>& visit) {
+  if (IsSideIno(ino)) return side_.ReadDirectory(ino, after, visit);
   PBKFS_RETURN_IF_ERROR(GetDirectory(ino).status());
   // The kernel resolves "." and ".." by itself; their inode numbers are for display.
   if (after < kCookieDot && !visit({".", ino, kCookieDot})) return absl::OkStatus();
@@ -279,6 +288,7 @@ absl::Status Overlay::ReadDirectory(uint64_t ino, uint64_t after,
 absl::Status Overlay::FsyncDirectory() { return diff_->log().Sync(diff_->log().last_sequence()); }
 
 void Overlay::Forget(uint64_t ino) {
+  if (IsSideIno(ino)) return;
   if (ino == kRootIno) return;
   const InodePtr inode = inodes_.Extract(ino, [](Inode& candidate) {
     MutexLock lock(&candidate.mutex);

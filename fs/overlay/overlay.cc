@@ -19,7 +19,8 @@ Overlay::Overlay(std::shared_ptr<const LowerTree> lower, std::unique_ptr<DiffSto
     : lower_(std::move(lower)),
       diff_(std::move(diff)),
       options_(options),
-      session_nonce_(RandomNonce()) {}
+      session_nonce_(RandomNonce()),
+      side_(options.side_tree, diff_->owner_uid(), diff_->owner_gid()) {}
 
 absl::StatusOr<std::unique_ptr<Overlay>> Overlay::Create(std::shared_ptr<const LowerTree> lower,
                                                          std::unique_ptr<DiffStore> diff,
@@ -118,6 +119,7 @@ void Overlay::TouchChildren(Inode& directory, uint64_t sequence, int64_t time) {
 }
 
 absl::StatusOr<Attributes> Overlay::GetAttributes(uint64_t ino) {
+  if (IsSideIno(ino)) return side_.GetAttributes(ino);
   PBKFS_ASSIGN_OR_RETURN(const InodePtr inode, GetInode(ino));
   Ticket ticket = pending_.Draw(inode->pending, PendingRole::kSizeReader, {});
   ticket.Wait();
@@ -125,6 +127,7 @@ absl::StatusOr<Attributes> Overlay::GetAttributes(uint64_t ino) {
 }
 
 absl::StatusOr<Attributes> Overlay::SetAttributes(uint64_t ino, const AttributeChange& change) {
+  if (IsSideIno(ino)) return ErrnoError(EROFS, kSideName);
   PBKFS_RETURN_IF_ERROR(CheckWritable());
   PBKFS_ASSIGN_OR_RETURN(const InodePtr inode, GetInode(ino));
   if (change.size.has_value()) {
@@ -165,6 +168,7 @@ absl::StatusOr<Attributes> Overlay::SetAttributes(uint64_t ino, const AttributeC
 }
 
 absl::Status Overlay::Open(uint64_t ino) {
+  if (IsSideIno(ino)) return side_.Open(ino);
   PBKFS_ASSIGN_OR_RETURN(const InodePtr inode, GetInode(ino));
   MutexLock lock(&inode->mutex);
   ++inode->open_handles;
@@ -172,6 +176,7 @@ absl::Status Overlay::Open(uint64_t ino) {
 }
 
 void Overlay::Release(uint64_t ino) {
+  if (IsSideIno(ino)) return side_.Release(ino);
   const InodePtr inode = inodes_.Find(ino);
   if (inode == nullptr) return;
   MutexLock lock(&inode->mutex);

@@ -30,11 +30,14 @@
 #include "fs/diff/diff_store.h"
 #include "fs/overlay/inode.h"
 #include "fs/overlay/pending_ops.h"
+#include "fs/overlay/side_tree.h"
 
 namespace pbkfs {
 
 struct OverlayOptions {
   bool read_only = false;  // Mutations answer EROFS.
+  // Shown read-only as .pbkfs in the root; null = none.
+  std::shared_ptr<const LowerTree> side_tree;
   // How long unconfirmed writes may wait for the background pass. Long enough not to compete with
   // commits, short enough that a checkpoint has little to carry over.
   std::chrono::milliseconds background_interval{10000};
@@ -236,6 +239,7 @@ class Overlay {
   const std::unique_ptr<DiffStore> diff_;
   const OverlayOptions options_;
   const uint64_t session_nonce_;
+  SideTree side_;
 
   mutable IoStats stats_;
   PendingOps pending_;

@@ -73,16 +73,11 @@ TEST(MountRequest, WhatThisVersionCannotDoIsRefusedNotIgnored) {
   for (const absl::Status& status :
        {refused([](v1::MountRequest* r) { r->mutable_recovery()->set_latest(true); }),
         refused([](v1::MountRequest* r) { r->set_restore(true); }),
-        refused([](v1::MountRequest* r) { r->set_default_config(true); }),
         refused([](v1::MountRequest* r) { r->set_materialize_on_read(true); }),
         refused([](v1::MountRequest* r) { r->set_diff_limit_bytes(1); })}) {
     EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented) << status;
     EXPECT_EQ(ReasonOf(status), "UNSUPPORTED_FORMAT");
   }
-  const absl::Status lock =
-      refused([](v1::MountRequest* r) { r->set_catalog_lock(v1::CATALOG_LOCK_REQUIRED); });
-  EXPECT_EQ(lock.code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_EQ(ReasonOf(lock), "CATALOG_LOCK_FAILED");
 }
 
 TEST(MountRequest, TheEnvironmentGivesTheDefaultOfMaterializeOnRead) {

@@ -1,5 +1,6 @@
-// Writes backup catalogs as pg_probackup 2.5.16 does: the counterpart of fs/catalog and fs/image
-// for tests and for demonstrations. It shares no code with them.
+// Writes backup catalogs as pg_probackup 2.5.16 does, and as its versions since 2.0.17 did: the
+// counterpart of fs/catalog and fs/image for tests and for demonstrations. It shares no code with
+// them.
 //
 //   CatalogWriter writer("/tmp/x/catalog", "main");
 //   auto full = writer.Begin(BackupMode::kFull);
@@ -30,12 +31,21 @@
 
 #include "tests/support/control_text.h"
 #include "tests/support/data_file_writer.h"
+#include "tests/support/format_rules.h"
 #include "tests/support/page_format.h"
 
 namespace pbkfs::testsupport {
 
 enum class BackupMode { kFull, kDelta, kPage, kPtrack };
 std::string_view BackupModeName(BackupMode mode);
+
+// What is wrong with page_header_map; the list describes the map that it should be.
+enum class HeaderMapFault {
+  kNone,
+  kMissing,
+  kShifted,  // After a retried merge: every hdr_off misses by one constant.
+  kDamaged,
+};
 
 // The defaults make a valid backup; every field can be set to something else, sensible or not.
 struct BackupOptions {
@@ -58,8 +68,11 @@ struct BackupOptions {
   uint32_t block_size = kBlockSize;
   uint32_t wal_block_size = kBlockSize;
   uint32_t checksum_version = 1;
-  std::string program_version = "2.5.16";  // "" = key left out
-  std::string server_version = "15";       // "" = key left out
+  // Decides the format of everything (format_rules.h). "" = key left out, newest format.
+  std::string program_version = "2.5.16";
+  HeaderMapFault header_map = HeaderMapFault::kNone;
+  bool list_sorted_by_path = false;   // As after a merge; else by size, as after a backup.
+  std::string server_version = "15";  // "" = key left out
   uint64_t recovery_xid = 800;
   std::string merge_dest_id;
   std::string primary_conninfo;
@@ -79,6 +92,14 @@ struct FileOptions {
   // The CRC that the list gives; nullopt = CRC-32C of the bytes. (pg_control lists the CRC inside
   // of it.)
   std::optional<uint32_t> listed_crc = std::nullopt;
+  // A relation only: a marker at this block, behind the stored blocks, says that the file ends
+  // here.
+  std::optional<uint32_t> truncation_marker = std::nullopt;
+  // Plain files of a compressed (CFS) tablespace: the number of a segment makes it a data file, and
+  // the size is that of the source where the zero tail was cut off.
+  bool is_cfs = false;
+  std::optional<int> cfs_segment = std::nullopt;
+  int64_t full_size = 0;
 };
 
 // The page at a block, or nothing where this backup does not store the block.
@@ -125,17 +146,23 @@ class Backup {
   uint64_t start_lsn() const { return options_.start_lsn; }
   uint64_t stop_lsn() const { return options_.stop_lsn; }
   const std::string& parent_id() const { return options_.parent_id; }
+  const FormatRules& rules() const { return rules_; }
 
  private:
   // Where the file of an entry is stored; makes its parent directories.
   std::string StoredPath(const std::string& path, int external_dir);
+  void StoreRelation(const std::string& path, int segment, uint32_t n_blocks,
+                     const std::function<void(DataFileWriter&)>& append_pages,
+                     const FileOptions& options);
   void AppendHeaders(const std::string& blob, Entry& entry);
+  void WriteHeaderMap();
   void WriteControl(std::string_view status, uint32_t content_crc);
   std::string ResultLines(std::string_view status, uint32_t content_crc) const;
 
   const std::string directory_;
   const BackupMode mode_;
   BackupOptions options_;
+  const FormatRules rules_;
   const std::string id_;
   std::vector<Entry> entries_;
   std::string headers_;  // page_header_map

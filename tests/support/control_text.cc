@@ -65,31 +65,37 @@ std::string_view Trim(std::string_view text) {
 
 }  // namespace
 
-std::string FormatEntry(const Entry& entry) {
+std::string FormatEntry(const Entry& entry, const FormatRules& rules) {
   std::string line = "{" + Quoted("path", entry.path);
+  // From dbOid on, the separator lost its space.
+  const std::string_view late = rules.database_key ? "," : ", ";
   const auto add = [&line](std::string_view separator, const std::string& field) {
     line += separator;
     line += field;
   };
-  add(", ", Quoted("size", entry.size));
+  add(", ", rules.unsigned_sizes ? Quoted("size", static_cast<uint64_t>(entry.size))
+                                 : Quoted("size", entry.size));
   add(", ", Quoted("mode", entry.mode));
   add(", ", Quoted("is_datafile", entry.is_datafile ? 1 : 0));
   add(", ", Quoted("is_cfs", entry.is_cfs ? 1 : 0));
   add(", ", Quoted("crc", entry.crc));
   add(", ", Quoted("compress_alg", entry.compress_alg));
-  add(", ", Quoted("external_dir_num", entry.external_dir));
-  add(", ", Quoted("dbOid", entry.db_oid));
-  if (entry.full_size != 0 && entry.full_size != entry.size) {
-    add(",", Quoted("full_size", entry.full_size));
+  if (rules.external_dir_key) add(", ", Quoted("external_dir_num", entry.external_dir));
+  if (rules.database_key) add(", ", Quoted("dbOid", entry.db_oid));
+  if (rules.full_size && entry.full_size != 0 && entry.full_size != entry.size) {
+    add(late, Quoted("full_size", entry.full_size));
   }
-  if (entry.is_datafile) add(",", Quoted("segno", entry.segment));
-  if (!entry.linked.empty()) add(",", Quoted("linked", entry.linked));
-  if (entry.n_blocks > 0) add(",", Quoted("n_blocks", entry.n_blocks));
+  if (entry.is_datafile) add(late, Quoted("segno", entry.segment));
+  if (!entry.linked.empty()) add(late, Quoted("linked", entry.linked));
+  const bool zero_is_written = rules.block_count != BlockCount::kPositiveOnly;
+  if (entry.n_blocks > 0 || (zero_is_written && entry.is_datafile && entry.n_blocks == 0)) {
+    add(late, Quoted("n_blocks", entry.n_blocks));
+  }
   if (entry.n_headers > 0) {
-    add(",", Quoted("n_headers", entry.n_headers));
-    add(",", Quoted("hdr_crc", entry.hdr_crc));
-    add(",", Quoted("hdr_off", entry.hdr_off));
-    add(",", Quoted("hdr_size", entry.hdr_size));
+    add(late, Quoted("n_headers", entry.n_headers));
+    add(late, Quoted("hdr_crc", entry.hdr_crc));
+    add(late, Quoted("hdr_off", entry.hdr_off));
+    add(late, Quoted("hdr_size", entry.hdr_size));
   }
   return line + "}\n";
 }
@@ -172,13 +178,15 @@ uint64_t ParseLsn(std::string_view text) {
   return static_cast<uint64_t>(high) << 32 | low;
 }
 
-std::string FormatTime(int64_t seconds) {
-  const time_t time = static_cast<time_t>(seconds);
+std::string FormatTime(int64_t seconds, int zone_hours) {
+  const time_t time = static_cast<time_t>(seconds + zone_hours * 3600);
   tm parts{};
   gmtime_r(&time, &parts);
   char text[64];
-  strftime(text, sizeof(text), "%Y-%m-%d %H:%M:%S+00", &parts);
-  return text;
+  strftime(text, sizeof(text), "%Y-%m-%d %H:%M:%S", &parts);
+  char zone[16];
+  snprintf(zone, sizeof(zone), "%+03d", zone_hours);
+  return std::string(text) + zone;
 }
 
 uint32_t DatabaseOid(std::string_view path) {

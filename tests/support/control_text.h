@@ -9,6 +9,8 @@
 #include <string>
 #include <string_view>
 
+#include "tests/support/format_rules.h"
+
 namespace pbkfs::testsupport {
 
 // One line of backup_content.control. Fields that are written only under a condition say so.
@@ -25,7 +27,7 @@ struct Entry {
   std::string linked;     // Written where not empty: a legacy symlink.
   int64_t full_size = 0;  // Written where neither 0 nor equal to size.
   int segment = 0;        // Written for data files.
-  int64_t n_blocks = 0;   // Written where > 0.
+  int64_t n_blocks = 0;   // Written where > 0; before 2.4.0 where not -1.
   int64_t n_headers = 0;  // Written with the three below where > 0.
   uint32_t hdr_crc = 0;
   int64_t hdr_off = 0;
@@ -36,8 +38,8 @@ struct Entry {
   bool appended_late = false;  // except those that are written when the copying is over.
 };
 
-// The line with its LF.
-std::string FormatEntry(const Entry& entry);
+// The line with its LF, with the keys that a version of these rules knows.
+std::string FormatEntry(const Entry& entry, const FormatRules& rules = {});
 // Nothing where the line is not an entry.
 std::optional<Entry> ParseEntry(std::string_view line);
 // The entries of external directory 0 by path.
@@ -50,8 +52,8 @@ std::string FormatBackupId(int64_t start_time);
 int64_t ParseBackupId(std::string_view id);  // -1 where it is not an id.
 std::string FormatLsn(uint64_t lsn);
 uint64_t ParseLsn(std::string_view text);  // 0 where it is not an LSN.
-// 'YYYY-MM-DD HH:MM:SS+00' without the quotes.
-std::string FormatTime(int64_t seconds);
+// 'YYYY-MM-DD HH:MM:SS+00' without the quotes; the zone is one of whole hours east of Greenwich.
+std::string FormatTime(int64_t seconds, int zone_hours = 0);
 // The database that a path belongs to; 0 for global/ and everything else outside of a database.
 uint32_t DatabaseOid(std::string_view path);
 // Whether PostgreSQL and the catalog format treat this path as pages of a relation's main fork.

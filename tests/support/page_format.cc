@@ -154,9 +154,14 @@ Page MakePage(uint64_t seed, uint64_t lsn, uint32_t absolute_block, PageFill fil
   PutLe(page.data() + kUpperOffset, upper, 2);
   PutLe(page.data() + kSpecialOffset, kBlockSize, 2);
   PutLe(page.data() + kSizeVersionOffset, kBlockSize | 4, 2);
-  if (fill == PageFill::kRandom) {
+  if (fill == PageFill::kRandom || fill == PageFill::kNearlyRandom) {
     for (size_t i = kHeaderBytes; i < kBlockSize; i += 8) {
       PutLe(page.data() + i, NextRandom(random), 8);
+    }
+    if (fill == PageFill::kNearlyRandom) {
+      // Longer and longer runs of zeros, up to one page in eight: what the codec gains there it
+      // loses elsewhere.
+      std::fill_n(page.begin() + kBlockSize / 2, seed % (kBlockSize / 8), uint8_t{0});
     }
   } else {
     FillText(random, page.data() + upper, kBlockSize - upper);

@@ -43,10 +43,11 @@ void StampPage(Page& page, uint64_t lsn, uint32_t absolute_block);
 
 // What fills a page that MakePage makes.
 enum class PageFill {
-  kText,    // Compresses to about a quarter, like table rows.
-  kRandom,  // Does not compress: every codec stores it raw.
-  kSparse,  // Nearly empty: compresses to a few dozen bytes.
-  kZero,    // All zeros, without a header: what PostgreSQL calls a new page.
+  kText,          // Compresses to about a quarter, like table rows.
+  kRandom,        // Does not compress: every codec stores it raw.
+  kSparse,        // Nearly empty: compresses to a few dozen bytes.
+  kNearlyRandom,  // As much as it takes so that the compressed page is about as long as the page.
+  kZero,          // All zeros, without a header: what PostgreSQL calls a new page.
 };
 
 // A valid page with header, LSN and checksum. Equal arguments give equal bytes.

@@ -237,7 +237,9 @@ void AddMinimalCluster(Backup& backup, const ClusterOptions& options) {
   control.data_checksum_version = backup.options().checksum_version;
   control.time = backup.options().start_time;
   const std::string pg_control = MakePgControl(control);
-  backup.AddFile("global/pg_control", pg_control, {.listed_crc = ControlFileCrc(pg_control)});
+  FileOptions pg_control_options;
+  if (backup.rules().inner_control_crc) pg_control_options.listed_crc = ControlFileCrc(pg_control);
+  backup.AddFile("global/pg_control", pg_control, pg_control_options);
 
   if (options.backup_label) {
     backup.AddFile("backup_label", BackupLabel(backup, kSegmentBytes),
@@ -275,7 +277,7 @@ Page SyntheticPage(int relation, uint32_t absolute_block, int generation) {
 std::string WriteSyntheticChain(CatalogWriter& writer, const SyntheticChain& chain) {
   std::string id;
   for (int generation = 0; generation < chain.backups; ++generation) {
-    BackupOptions options;
+    BackupOptions options = chain.options;
     options.codec = chain.codec;
     const auto backup =
         writer.Begin(generation == 0 ? BackupMode::kFull : BackupMode::kDelta, options);

@@ -50,6 +50,8 @@ struct SyntheticChain {
   uint32_t blocks = 64;  // Of each relation; more than a segment's worth makes several segments.
   int backups = 3;       // One FULL and DELTAs that change every eighth block.
   Codec codec = Codec::kZlib;
+  // Of every member; `codec`, ids and parents are filled in.
+  BackupOptions options = {};
 };
 
 // Makes a whole chain and returns the id of its last backup.

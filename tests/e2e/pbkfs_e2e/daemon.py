@@ -83,6 +83,10 @@ class Daemon:
     def pid(self):
         return self._process.pid
 
+    def resident_bytes(self):
+        """VmRSS of the daemon and of the processes below it."""
+        return sum(_resident_bytes(pid) for pid in _descendants(self.pid))
+
     def exit_code(self):
         """None while it runs."""
         return self._process.poll() if self._process else None
@@ -148,6 +152,26 @@ class Daemon:
                 name, value = line.rsplit(" ", 1)
                 samples[name] = float(value)
         return samples
+
+
+def _descendants(pid):
+    found = [pid]
+    for parent in found:
+        try:
+            for task in os.listdir(f"/proc/{parent}/task"):
+                found += map(int, pathlib.Path(f"/proc/{parent}/task/{task}/children").read_text().split())
+        except OSError:
+            pass  # It ended meanwhile.
+    return found
+
+
+def _resident_bytes(pid):
+    try:
+        status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    lines = [line for line in status.splitlines() if line.startswith("VmRSS:")]
+    return int(lines[0].split()[1]) * 1024 if lines else 0
 
 
 def mount_arguments(store, instance, backup, target, *, diff=None, settings=None, owner=None, extra=()):

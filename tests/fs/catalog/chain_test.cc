@@ -11,6 +11,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "fs/base/status.h"
+#include "fs/catalog/limits.h"
+#include "tests/fs/catalog/chain_fixture.h"
 #include "tests/support/catalog_writer.h"
 #include "tests/support/files.h"
 #include "tests/support/synthetic_cluster.h"
@@ -18,46 +20,6 @@
 
 namespace pbkfs {
 namespace {
-
-namespace ts = testsupport;
-
-class ChainTest : public testing::Test {
- protected:
-  std::string AddBackup(ts::BackupMode mode, ts::BackupOptions options = {},
-                        absl::string_view status = "OK") {
-    auto backup = writer_.Begin(mode, std::move(options));
-    ts::AddMinimalCluster(*backup);
-    return backup->Finish(std::string_view(status.data(), status.size()));
-  }
-
-  std::shared_ptr<const Instance> OpenInstance() {
-    const auto catalog = Catalog::Open(store_);
-    EXPECT_TRUE(catalog.ok()) << catalog.status();
-    const auto instance = (*catalog)->OpenInstance("main");
-    EXPECT_TRUE(instance.ok()) << instance.status();
-    return *instance;
-  }
-
-  absl::StatusOr<std::shared_ptr<const Chain>> Resolve(absl::string_view id, bool force = false) {
-    return ResolveChain(OpenInstance(), id, force);
-  }
-
-  std::string Control(const std::string& id) {
-    return absl::StrCat(writer_.BackupDirectory(id), "/backup.control");
-  }
-
-  // Replaces a part of a file by rename, as pg_probackup does.
-  void Edit(const std::string& path, absl::string_view from, absl::string_view to) {
-    const std::string old_text = ts::ReadWholeFile(path);
-    const std::string new_text = absl::StrReplaceAll(old_text, {{from, to}});
-    ASSERT_NE(old_text, new_text) << from;
-    ts::ReplaceFile(path, new_text, 0600);
-  }
-
-  ts::TemporaryDirectory directory_;
-  const std::string store_ = directory_.path() + "/catalog";
-  ts::CatalogWriter writer_{store_, "main"};
-};
 
 TEST_F(ChainTest, TheChainRunsFromTheFullToTheWantedBackup) {
   const std::string full = AddBackup(ts::BackupMode::kFull);
@@ -131,15 +93,31 @@ TEST_F(ChainTest, FormatsThatAreNotSupportedAreRefused) {
   ts::BackupOptions options;
   options.block_size = 16384;
   EXPECT_EQ(reason_of(options), "UNSUPPORTED_FORMAT");
-  for (const char* version : {"", "2.3.5", "3.0.0"}) {
+  for (const char* version : {"", "2.0.16", "1.1.0", "3.0.0"}) {
     options = {};
     options.program_version = version;
     EXPECT_EQ(reason_of(options), "UNSUPPORTED_FORMAT") << version;
   }
-  for (const char* version : {"2.4.1", "2.6.0"}) {
+  for (const char* version : {"2.0.17", "2.1.4", "2.3.5", "2.4.1", "2.6.0"}) {
     options = {};
     options.program_version = version;
     EXPECT_EQ(reason_of(options), "") << version;
+  }
+}
+
+TEST_F(ChainTest, LongListsOfThreeVersionsAreNotTrusted) {
+  for (const char* version : {"2.1.4", "2.1.5", "2.2.1", "2.2.0"}) {
+    ts::BackupOptions options;
+    options.program_version = version;
+    const std::string id = AddBackup(ts::BackupMode::kFull, options);
+    const std::string list = absl::StrCat(writer_.BackupDirectory(id), "/backup_content.control");
+    std::string text = ts::ReadWholeFile(list);
+    text.resize(kBrokenListBytes - 1, '\n');
+    ts::ReplaceFile(list, text, 0600);
+    EXPECT_TRUE(Resolve(id).ok()) << Resolve(id).status();
+    ts::ReplaceFile(list, text + "\n", 0600);
+    const absl::Status status = Resolve(id).status();
+    EXPECT_EQ(ReasonOf(status), std::string(version) == "2.2.0" ? "" : "CATALOG_CORRUPT");
   }
 }
 

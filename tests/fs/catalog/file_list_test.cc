@@ -37,7 +37,6 @@ TEST(FileListTest, AllKeysOfARealLineAreRead) {
   EXPECT_EQ(entry.crc, 3655792722u);
   EXPECT_EQ(entry.compress_alg, CompressAlg::kZlib);
   EXPECT_EQ(entry.db_oid, 16384u);
-  EXPECT_EQ(entry.full_size, 16384);
   EXPECT_EQ(entry.n_blocks, 2);
   EXPECT_EQ(entry.n_headers, 2);
   EXPECT_EQ(entry.hdr_crc, 1934438437u);
@@ -160,6 +159,27 @@ TEST(FileListTest, UnknownKeysAndSpacesAreTolerated) {
       "\"is_datafile\":\"0\",\"crc\":\"1\" }\n\n");
   ASSERT_TRUE(list.ok()) << list.status();
   EXPECT_EQ(list->entries()[0].size, 5);
+}
+
+TEST(FileListTest, ListsOfAChainShareTheirPaths) {
+  const auto line = [](const std::string& path) {
+    return absl::StrCat("{\"path\":\"", path,
+                        "\", \"size\":\"1\", \"mode\":\"33152\", \"is_datafile\":\"0\", "
+                        "\"crc\":\"1\", \"linked\":\"to ",
+                        path, "\"}\n");
+  };
+  const auto parent = FileList::Parse(line("a") + line("c") + line("d"));
+  ASSERT_TRUE(parent.ok()) << parent.status();
+  const auto child = FileList::Parse(line("d") + line("b") + line("a") + line("e"), &*parent);
+  ASSERT_TRUE(child.ok()) << child.status();
+  for (const char* path : {"a", "d"}) {
+    EXPECT_EQ(child->Find(path)->path.data(), parent->Find(path)->path.data());
+  }
+  for (const char* path : {"a", "b", "d", "e"}) {
+    ASSERT_NE(child->Find(path), nullptr);
+    EXPECT_EQ(child->LinkTarget(*child->Find(path)), absl::StrCat("to ", path));
+  }
+  EXPECT_EQ(child->Find("c"), nullptr);
 }
 
 }  // namespace

@@ -1,7 +1,9 @@
 // Page checksum, pglz and the page codecs, with the worked examples of the format document.
 #include <gtest/gtest.h>
+#include <zstd.h>
 
 #include <random>
+#include <utility>
 
 #include "absl/strings/escaping.h"
 #include "fs/base/bytes.h"
@@ -9,6 +11,7 @@
 #include "fs/image/page_checksum.h"
 #include "fs/image/page_codec.h"
 #include "fs/image/pglz.h"
+#include "fs/image/stream_scan.h"
 #include "tests/support/data_file_writer.h"
 #include "tests/support/page_format.h"
 #include "tests/support/pglz_compressor.h"
@@ -20,6 +23,28 @@ namespace ts = testsupport;
 
 absl::Span<const uint8_t> Bytes(const std::string& text) {
   return absl::MakeConstSpan(reinterpret_cast<const uint8_t*>(text.data()), text.size());
+}
+
+constexpr std::pair<ts::Codec, CompressAlg> kCompressors[] = {
+    {ts::Codec::kZlib, CompressAlg::kZlib},
+    {ts::Codec::kPglz, CompressAlg::kPglz},
+    {ts::Codec::kLz4, CompressAlg::kLz4},
+    {ts::Codec::kZstd, CompressAlg::kZstd},
+};
+
+// The zlib stream of 8192 bytes, found by trying, that has 8192 bytes itself; "" where none is.
+std::string ZlibOfExactly8192() {
+  std::mt19937 random(1);
+  std::string noise(kPageBytes, 'a');
+  for (char& c : noise) c = static_cast<char>(random());
+  noise[0] = 'a';
+  for (size_t length = 8000; length < noise.size(); ++length) {
+    std::string page = noise.substr(0, length);
+    page.resize(noise.size(), 'a');
+    std::string stream = ts::ZlibCompress(page, 1);
+    if (stream.size() == noise.size()) return stream;
+  }
+  return "";
 }
 
 std::vector<ts::Page> SamplePages() {
@@ -95,9 +120,9 @@ TEST(PglzTest, WhatTheCompressorMakesComesBack) {
   for (const ts::Page& page : SamplePages()) {
     const std::string payload = ts::EncodePage(page, ts::Codec::kPglz, 1);
     std::vector<uint8_t> out(kPageBytes);
-    const CompressAlg algorithm = PayloadAlgorithm(CompressAlg::kPglz, payload.size());
+    CompressAlg algorithm = CompressAlg::kPglz;
+    ASSERT_TRUE(DecodeStoredPage(FormatRules(), algorithm, Bytes(payload), out.data()));
     compressed += algorithm == CompressAlg::kPglz;
-    ASSERT_TRUE(DecodePage(algorithm, Bytes(payload), out.data()));
     EXPECT_TRUE(std::equal(out.begin(), out.end(), page.begin()));
   }
   EXPECT_GT(compressed, 10);
@@ -107,9 +132,7 @@ TEST(PglzTest, WhatTheCompressorMakesComesBack) {
 // be touched (the sanitizers check the exact-size buffers).
 TEST(CodecTest, DamagedPayloadsNeverReachOutside) {
   const ts::Page page = ts::MakePage(3, 0x1000, 5);
-  for (const ts::Codec codec : {ts::Codec::kPglz, ts::Codec::kZlib}) {
-    const CompressAlg algorithm =
-        codec == ts::Codec::kPglz ? CompressAlg::kPglz : CompressAlg::kZlib;
+  for (const auto& [codec, algorithm] : kCompressors) {
     const std::string payload = ts::EncodePage(page, codec, 1);
     ASSERT_LT(payload.size(), static_cast<size_t>(kPageBytes));
     std::mt19937 random(1);
@@ -143,11 +166,73 @@ TEST(CodecTest, ZlibStreamsMustFitExactly) {
 TEST(CodecTest, RawPagesHaveExactlyOnePage) {
   const std::string raw(kPageBytes, 'r');
   std::vector<uint8_t> out(kPageBytes);
-  EXPECT_TRUE(DecodePage(PayloadAlgorithm(CompressAlg::kZlib, raw.size()), Bytes(raw), out.data()));
-  EXPECT_EQ(out[5], 'r');
+  for (size_t i = 0; i < kCompressAlgCount; ++i) {
+    auto algorithm = static_cast<CompressAlg>(i);
+    EXPECT_TRUE(DecodeStoredPage(FormatRules(), algorithm, Bytes(raw), out.data()));
+    EXPECT_EQ(algorithm, CompressAlg::kNone);
+    EXPECT_EQ(out[5], 'r');
+  }
   EXPECT_FALSE(DecodePage(CompressAlg::kNone, Bytes(raw).first(100), out.data()));
-  EXPECT_FALSE(IsDecodable(CompressAlg::kLz4));
   EXPECT_FALSE(DecodePage(CompressAlg::kZstd, Bytes(raw), out.data()));
+}
+
+TEST(CodecTest, EveryPageOfEveryCodecComesBackAndMustFitExactly) {
+  for (const auto& [codec, algorithm] : kCompressors) {
+    SCOPED_TRACE(std::string(CompressAlgName(algorithm)));
+    int compressed = 0;
+    for (const ts::Page& page : SamplePages()) {
+      const std::string payload = ts::EncodePage(page, codec, 1);
+      std::vector<uint8_t> out(kPageBytes);
+      CompressAlg used = algorithm;
+      ASSERT_TRUE(DecodeStoredPage(FormatRules(), used, Bytes(payload), out.data()));
+      EXPECT_TRUE(std::equal(out.begin(), out.end(), page.begin()));
+      if (used != algorithm) continue;
+      ++compressed;
+      EXPECT_FALSE(DecodePage(algorithm, Bytes(payload + "x"), out.data())) << "input is left";
+      EXPECT_FALSE(DecodePage(algorithm, Bytes(payload).first(payload.size() - 1), out.data()));
+      EXPECT_FALSE(DecodePage(algorithm, {}, out.data()));
+    }
+    EXPECT_GT(compressed, 10);
+  }
+}
+
+// Two frames that together give one page are not what is ever stored.
+TEST(CodecTest, AZstdPageIsOneFrame) {
+  const std::string half(kPageBytes / 2, 'h');
+  std::string frames;
+  for (int i = 0; i < 2; ++i) {
+    std::string frame(ZSTD_compressBound(half.size()), '\0');
+    frame.resize(ZSTD_compress(frame.data(), frame.size(), half.data(), half.size(), 1));
+    frames += frame;
+  }
+  std::vector<uint8_t> out(kPageBytes);
+  EXPECT_FALSE(DecodePage(CompressAlg::kZstd, Bytes(frames), out.data()));
+}
+
+// Before 2.0.23 a payload of 8192 bytes can be a page that compressed to that length.
+TEST(CodecTest, OnlyOldProgramsStoredCompressedPagesOfFullLength) {
+  const ts::Page page = ts::MakePage(3, 0x1000, 5, ts::PageFill::kRandom);
+  const std::string raw(page.begin(), page.end());
+  std::vector<uint8_t> out(kPageBytes);
+  const FormatRules old = FormatRules::Of(20022);
+  for (size_t i = 0; i < kCompressAlgCount; ++i) {
+    auto algorithm = static_cast<CompressAlg>(i);
+    ASSERT_TRUE(DecodeStoredPage(old, algorithm, Bytes(raw), out.data()));
+    EXPECT_TRUE(std::equal(out.begin(), out.end(), page.begin())) << "a plausible page is raw";
+    const std::string zero(kPageBytes, '\0');
+    algorithm = static_cast<CompressAlg>(i);
+    ASSERT_TRUE(DecodeStoredPage(old, algorithm, Bytes(zero), out.data())) << "so is a zero page";
+    EXPECT_EQ(algorithm, CompressAlg::kNone);
+  }
+  const std::string full = ZlibOfExactly8192();
+  ASSERT_EQ(full.size(), static_cast<size_t>(kPageBytes));
+  CompressAlg algorithm = CompressAlg::kZlib;
+  ASSERT_TRUE(DecodeStoredPage(old, algorithm, Bytes(full), out.data()));
+  EXPECT_EQ(algorithm, CompressAlg::kZlib);
+  EXPECT_EQ(out[0], 'a');
+  ASSERT_TRUE(DecodeStoredPage(FormatRules::Of(20023), algorithm, Bytes(full), out.data()));
+  EXPECT_EQ(algorithm, CompressAlg::kNone);
+  EXPECT_EQ(out[0], 0x78);
 }
 
 }  // namespace

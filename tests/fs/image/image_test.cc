@@ -1,7 +1,6 @@
 // Images of synthetic chains: names, lengths, bytes, and what damage does.
 #include "fs/image/image.h"
 
-#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -12,104 +11,15 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
-#include "absl/strings/str_split.h"
 #include "fs/base/status.h"
-#include "tests/support/catalog_writer.h"
-#include "tests/support/files.h"
-#include "tests/support/synthetic_cluster.h"
-#include "tests/support/temporary_directory.h"
+#include "fs/image/image_caches.h"
+#include "tests/fs/image/image_fixture.h"
 
 namespace pbkfs {
 namespace {
 
-namespace ts = testsupport;
-
-constexpr char kRelation[] = "base/5/20000";
-constexpr int64_t kPage = 8192;
-
-class ImageTest : public testing::Test {
- protected:
-  std::unique_ptr<ts::Backup> Begin(ts::BackupMode mode, ts::BackupOptions options = {}) {
-    auto backup = writer_.Begin(mode, std::move(options));
-    ts::ClusterOptions cluster;
-    cluster.wal = false;
-    ts::AddMinimalCluster(*backup, cluster);
-    return backup;
-  }
-
-  absl::StatusOr<std::shared_ptr<const Image>> TryImage(const std::string& id) {
-    const auto catalog = Catalog::Open(store_);
-    EXPECT_TRUE(catalog.ok()) << catalog.status();
-    auto chain = ResolveChain(*(*catalog)->OpenInstance("main"), id, false);
-    EXPECT_TRUE(chain.ok()) << chain.status();
-    if (!chain.ok()) return chain.status();
-    return Image::Create(*chain, caches_);
-  }
-
-  std::shared_ptr<const Image> MakeImage(const std::string& id) {
-    auto image = TryImage(id);
-    EXPECT_TRUE(image.ok()) << image.status();
-    return image.ok() ? *image : nullptr;
-  }
-
-  static std::optional<LowerNode> Find(const LowerTree& tree, absl::string_view path) {
-    std::optional<LowerNode> node = tree.Node(kRootIno);
-    for (const absl::string_view name : absl::StrSplit(path, '/')) {
-      if (node.has_value()) node = tree.Lookup(node->ino, name);
-    }
-    return node;
-  }
-
-  // The whole content, or the error.
-  absl::StatusOr<std::string> Read(const LowerTree& tree, absl::string_view path) {
-    const auto node = Find(tree, path);
-    if (!node.has_value()) return absl::NotFoundError(path);
-    const auto file = tree.Open(node->ino);
-    if (!file.ok()) return file.status();
-    EXPECT_EQ((*file)->Size(), node->size);
-    std::string content(static_cast<size_t>(node->size), '?');
-    const absl::Status status = (*file)->ReadAt(
-        0, absl::MakeSpan(reinterpret_cast<uint8_t*>(content.data()), content.size()), &stats_);
-    if (!status.ok()) return status;
-    return content;
-  }
-
-  static std::string Text(const ts::Page& page) {
-    return std::string(reinterpret_cast<const char*>(page.data()), page.size());
-  }
-
-  std::string Stored(const std::string& id, absl::string_view path) {
-    return absl::StrCat(writer_.BackupDirectory(id), "/database/", path);
-  }
-
-  // Flips one byte in place, as a bad disk does.
-  void Damage(const std::string& path, size_t offset) {
-    std::string bytes = ts::ReadWholeFile(path);
-    ASSERT_LT(offset, bytes.size());
-    bytes[offset] ^= 0x10;
-    const int fd = open(path.c_str(), O_WRONLY);
-    ASSERT_GE(fd, 0);
-    ASSERT_EQ(pwrite(fd, &bytes[offset], 1, static_cast<off_t>(offset)), 1);
-    close(fd);
-  }
-
-  uint64_t Count(IoCounter counter) { return stats_.Snapshot()[counter]; }
-
-  ts::TemporaryDirectory directory_;
-  const std::string store_ = directory_.path() + "/catalog";
-  ts::CatalogWriter writer_{store_, "main"};
-  std::shared_ptr<ImageCaches> caches_ = ImageCaches::Create({});
-  IoStats stats_;
-};
-
-ts::PageSource Pages(uint64_t seed, ts::PageFill fill = ts::PageFill::kText) {
-  return [seed, fill](uint32_t block) {
-    return std::optional(ts::MakePage(seed, 0x4000028, block, fill));
-  };
-}
-
 TEST_F(ImageTest, SyntheticChainsOfEveryCodecReadAsWritten) {
-  for (const ts::Codec codec : {ts::Codec::kNone, ts::Codec::kZlib, ts::Codec::kPglz}) {
+  for (const ts::Codec codec : ts::kAllCodecs) {
     ts::SyntheticChain shape;
     shape.codec = codec;
     const auto image = MakeImage(ts::WriteSyntheticChain(writer_, shape));
@@ -201,16 +111,21 @@ TEST_F(ImageTest, TheListHashDependsOnNamesAndLengthsOnly) {
   EXPECT_NE(base, hash("names", "content"));
 }
 
-TEST_F(ImageTest, LegacySymlinksAndTablespacesAreShown) {
+TEST_F(ImageTest, TablespacesAreDirectoriesWhateverOldListsSay) {
   auto backup = Begin(ts::BackupMode::kFull);
   ts::Entry link;
-  link.path = "pg_tblspc/16999";
+  link.path = "link";
   link.mode = S_IFLNK | 0777;
   link.linked = "/srv/ts";
   backup->AddEntry(link);
+  link.path = "pg_tblspc/16999";  // The place of the cluster's own tablespace.
+  backup->AddEntry(link);
+  backup->AddFile("pg_tblspc/16999/PG_15_202209061/5/17001_vm", "content");
   backup->AddDirectory("pg_tblspc/17000");
   const auto image = MakeImage(backup->Finish());
-  const auto node = Find(*image, "pg_tblspc/16999");
+  EXPECT_EQ(Find(*image, "pg_tblspc/16999")->mode, S_IFDIR | 0700u);
+  EXPECT_EQ(*Read(*image, "pg_tblspc/16999/PG_15_202209061/5/17001_vm"), "content");
+  const auto node = Find(*image, "link");
   ASSERT_TRUE(node.has_value());
   EXPECT_EQ(*image->ReadLink(node->ino), "/srv/ts");
   EXPECT_EQ(node->size, 7);
@@ -320,7 +235,7 @@ TEST_F(ImageTest, DamagedCopiesAreNotServed) {
 }
 
 TEST_F(ImageTest, DamagedPagesFailAloneAndAreCounted) {
-  for (const ts::Codec codec : {ts::Codec::kNone, ts::Codec::kZlib, ts::Codec::kPglz}) {
+  for (const ts::Codec codec : ts::kAllCodecs) {
     ts::BackupOptions options;
     options.codec = codec;
     auto full = Begin(ts::BackupMode::kFull, options);
@@ -370,17 +285,16 @@ TEST_F(ImageTest, AZeroPageMustBeZero) {
   EXPECT_EQ(Count(IoCounter::kPageErrorsChecksum), 1u);
 }
 
-TEST_F(ImageTest, ADamagedHeaderMapFailsItsFileOnly) {
-  auto full = Begin(ts::BackupMode::kFull);
-  full->AddRelation(kRelation, 0, 3, Pages(1));
-  full->AddRelation("base/5/20001", 0, 3, Pages(2));
-  const auto offset = full->Find(kRelation)->hdr_off;
+TEST_F(ImageTest, APageWhoseOwnChecksumFieldIsDamagedIsNotServed) {
+  ts::BackupOptions options;
+  options.codec = ts::Codec::kNone;
+  auto full = Begin(ts::BackupMode::kFull, options);
+  full->AddRelation(kRelation, 0, 2, Pages(1));
   const std::string id = full->Finish();
   const auto image = MakeImage(id);
-  Damage(absl::StrCat(writer_.BackupDirectory(id), "/page_header_map"),
-         static_cast<size_t>(offset) + 10);
+  Damage(Stored(id, kRelation), 8 + 8);  // The checksum does not cover its own field.
   EXPECT_EQ(ErrnoOf(Read(*image, kRelation).status()), EIO);
-  EXPECT_TRUE(Read(*image, "base/5/20001").ok());
+  EXPECT_EQ(Count(IoCounter::kPageErrorsChecksum), 1u);
 }
 
 TEST_F(ImageTest, ACatalogThatChangedIsNotServed) {
@@ -399,6 +313,62 @@ TEST_F(ImageTest, ACatalogThatChangedIsNotServed) {
     EXPECT_TRUE(absl::StrContains(status.message(), "MERGING")) << status;
   }
   EXPECT_GT(Count(IoCounter::kPageErrorsIo), 0u);
+}
+
+TEST_F(ImageTest, OpenFilesFailWhenTheirCatalogIsGoneAndComeBackWithIt) {
+  auto full = Begin(ts::BackupMode::kFull);
+  full->AddRelation(kRelation, 0, 3, Pages(1));
+  full->AddFile("copy", "content");
+  full->AddRelation("base/5/20001", 0, 3, Pages(2));
+  const std::string id = full->Finish();
+  const auto image = MakeImage(id);
+  const std::vector<std::string> paths = {kRelation, "copy"};
+  std::map<std::string, std::string> before;
+  std::vector<std::shared_ptr<const LowerFile>> open_files;
+  for (const std::string& path : paths) {
+    open_files.push_back(*image->Open(Find(*image, path)->ino));
+    before[path] = *Read(*image, path);
+  }
+  EXPECT_TRUE(image->Health().ok());
+  const std::string directory = writer_.BackupDirectory(id);
+  const std::string aside = directory_.path() + "/aside";
+  std::filesystem::copy(directory, aside, std::filesystem::copy_options::recursive);
+  std::filesystem::remove_all(directory);
+  const absl::Status health = image->Health();
+  EXPECT_EQ(health.code(), absl::StatusCode::kUnavailable);
+  for (const std::string& path : paths) {
+    const absl::Status status = Read(*image, path).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable) << path << status;
+    EXPECT_EQ(ErrnoOf(status), EIO);
+  }
+  std::filesystem::copy(aside, directory, std::filesystem::copy_options::recursive);
+  EXPECT_TRUE(image->Health().ok()) << image->Health();
+  for (const std::string& path : paths) EXPECT_EQ(*Read(*image, path), before[path]);
+  EXPECT_TRUE(Read(*image, "base/5/20001").ok()) << "first opened after the return";
+}
+
+TEST_F(ImageTest, AStoredFileThatIsAnotherOneIsCheckedAsAWhole) {
+  auto full = Begin(ts::BackupMode::kFull);
+  full->AddRelation(kRelation, 0, 3, Pages(1));
+  const std::string id = full->Finish();
+  ImageCacheOptions options;
+  options.decoded_page_bytes = 0;
+  caches_ = ImageCaches::Create(options);
+  const auto image = MakeImage(id);
+  ASSERT_TRUE(Read(*image, kRelation).ok());
+  SharedCaches& caches = static_cast<SharedCaches&>(*caches_);
+  // The file is replaced by one whose first page still is right.
+  std::string bytes = ts::ReadWholeFile(Stored(id, kRelation));
+  const std::string good = bytes;
+  bytes.back() ^= 1;
+  ts::ReplaceFile(Stored(id, kRelation), bytes, 0600);
+  caches.stored_files.Forget(1);  // The first image: closes what it has open.
+  std::vector<uint8_t> page(kPage);
+  const auto file = *image->Open(Find(*image, kRelation)->ino);
+  EXPECT_EQ(ErrnoOf(file->ReadAt(0, absl::MakeSpan(page), nullptr)), EIO);
+  ts::ReplaceFile(Stored(id, kRelation), good, 0600);
+  caches.stored_files.Forget(1);
+  EXPECT_TRUE(file->ReadAt(0, absl::MakeSpan(page), nullptr).ok());
 }
 
 TEST_F(ImageTest, FilesThatAreNotWhatTheListSaysAreNotOpened) {
@@ -421,18 +391,6 @@ TEST_F(ImageTest, FilesThatAreNotWhatTheListSaysAreNotOpened) {
   }
 }
 
-TEST_F(ImageTest, CodecsThatCannotBeDecodedFailTheMount) {
-  for (const char* codec : {"lz4", "zstd"}) {
-    ts::BackupOptions options;
-    options.list_codec_word = codec;
-    auto full = Begin(ts::BackupMode::kFull, options);
-    full->AddRelation(kRelation, 0, 3, Pages(1));
-    const absl::Status status = TryImage(full->Finish()).status();
-    EXPECT_EQ(ReasonOf(status), "UNSUPPORTED_FORMAT") << status;
-    EXPECT_TRUE(absl::StrContains(status.message(), codec)) << status;
-  }
-}
-
 TEST_F(ImageTest, RereadsComeFromTheCacheButScansDoNotFillIt) {
   auto full = Begin(ts::BackupMode::kFull);
   full->AddRelation(kRelation, 0, 64, Pages(1));
@@ -447,6 +405,13 @@ TEST_F(ImageTest, RereadsComeFromTheCacheButScansDoNotFillIt) {
   ASSERT_TRUE(file->ReadAt(5 * kPage + 10, absl::MakeSpan(out).first(kPage), &stats_).ok());
   EXPECT_EQ(Count(IoCounter::kCacheHits), 2u);
   EXPECT_EQ(Count(IoCounter::kCacheMisses), 66u);
+  const ImageCacheFigures figures = caches_->Figures();
+  EXPECT_EQ(figures.decoded_page_hits, 2u);
+  EXPECT_EQ(figures.decoded_page_misses, 66u);
+  EXPECT_EQ(figures.page_index_misses, 1u);
+  EXPECT_GT(figures.page_index_hits, 0u);
+  EXPECT_GT(figures.page_index_budget_bytes, 0);
+  EXPECT_LE(figures.decoded_page_budget_bytes, int64_t{64} << 20);
   EXPECT_EQ(*image->Open(Find(*image, kRelation)->ino), file) << "shared while it is open";
 }
 

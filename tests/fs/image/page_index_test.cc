@@ -33,15 +33,15 @@ TEST(HeaderMapTest, TheWorkedExampleIsRead) {
   entry.compress_alg = CompressAlg::kZlib;
   const auto records = ParseHeaderBlob(Bytes(blob), entry);
   ASSERT_TRUE(records.ok()) << records.status();
-  ASSERT_EQ(records->size(), 2u);
-  EXPECT_EQ((*records)[0].block, 0u);
-  EXPECT_EQ((*records)[0].position, 0u);
-  EXPECT_EQ((*records)[0].length, 110);
-  EXPECT_EQ((*records)[0].checksum, 0x82D0);
-  EXPECT_EQ((*records)[1].block, 1u);
-  EXPECT_EQ((*records)[1].position, 118u);
-  EXPECT_EQ((*records)[1].length, 464);
-  EXPECT_EQ((*records)[1].checksum, 0xEA51);
+  ASSERT_EQ(records->records.size(), 2u);
+  EXPECT_EQ(records->records[0].block, 0u);
+  EXPECT_EQ(records->records[0].position, 0u);
+  EXPECT_EQ(records->records[0].length, 110);
+  EXPECT_EQ(records->records[0].checksum, 0x82D0);
+  EXPECT_EQ(records->records[1].block, 1u);
+  EXPECT_EQ(records->records[1].position, 118u);
+  EXPECT_EQ(records->records[1].length, 464);
+  EXPECT_EQ(records->records[1].checksum, 0xEA51);
 
   FileEntry other = entry;
   other.size = 591;
@@ -99,6 +99,7 @@ struct Stored {
   int64_t size;      // 1 = "something", -1, 0; or -2: absent.
   int64_t n_blocks;  // -1 = not known.
   std::vector<uint32_t> blocks;
+  int64_t cut_at = -1;  // A truncation marker.
 };
 
 // The member of each block of the index, "." where there is none; e.g. "00.2".
@@ -116,7 +117,7 @@ std::string Sources(const std::vector<Stored>& chain) {
     for (const uint32_t block : chain[member].blocks) {
       records.push_back({block, block * 8200, 8192, static_cast<uint16_t>(100 * member + block)});
     }
-    return absl::StatusOr<std::vector<PageRecord>>(records);
+    return absl::StatusOr<StoredBlocks>(StoredBlocks{records, chain[member].cut_at});
   };
   const auto index = BuildPageIndex(history, source);
   EXPECT_TRUE(index.ok()) << index.status();
@@ -171,6 +172,23 @@ TEST(PageIndexTest, TheTipsLengthCutsEveryMember) {
   EXPECT_EQ(Sources({{1, 4, {0, 1, 2, 3}}, {1, 2, {1, 2, 3}}}), "01");
 }
 
+TEST(PageIndexTest, TruncationMarkersCutWhatIsOlder) {
+  // The member with the marker stored block 1 and cut the file to 2 blocks.
+  EXPECT_EQ(Sources({{1, -1, {0, 1, 2, 3}}, {1, -1, {1}, 2}}), "01");
+  // A newer member made the file longer again; what was cut off stays away.
+  EXPECT_EQ(Sources({{1, -1, {0, 1, 2, 3}}, {1, -1, {1}, 2}, {1, -1, {3}}}), "01.2");
+  // The marker itself gives the length, also where no block reaches it.
+  EXPECT_EQ(Sources({{1, -1, {0}}, {1, -1, {}, 3}}), "0..");
+  // The newest marker decides, and older ones still cut.
+  EXPECT_EQ(Sources({{1, -1, {0, 1, 2, 3}}, {1, -1, {}, 1}, {1, -1, {}, 3}}), "0..");
+  EXPECT_EQ(Sources({{1, -1, {0, 1, 2, 3}}, {1, -1, {}, 3}, {1, -1, {}, 1}}), "0");
+  EXPECT_EQ(Sources({{1, -1, {0, 1}}, {1, -1, {}, 0}}), "");
+}
+
+TEST(PageIndexTest, ALengthOfZeroBlocksIsALength) {
+  EXPECT_EQ(Sources({{1, 4, {0, 1, 2, 3}}, {-1, 0, {}}}), "");
+}
+
 TEST(PageIndexTest, TheLargestSegmentKeepsItsNumbers) {
   std::vector<PageRecord> records;
   const uint32_t last = kSegmentBlocks - 1;
@@ -194,7 +212,7 @@ TEST(PageIndexTest, AMemberThatListsAPlainFileIsAContradiction) {
   tip.is_datafile = true;
   tip.size = -1;
   const auto source = [](size_t, const FileEntry&) {
-    return absl::StatusOr<std::vector<PageRecord>>(std::vector<PageRecord>());
+    return absl::StatusOr<StoredBlocks>(StoredBlocks());
   };
   EXPECT_EQ(ReasonOf(BuildPageIndex({&full, &tip}, source).status()), "CATALOG_CORRUPT");
 }

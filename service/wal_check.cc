@@ -1,0 +1,82 @@
+#include "service/wal_check.h"
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "fs/base/status.h"
+#include "fs/catalog/lower_wal.h"
+#include "fs/catalog/pg_control.h"
+#include "fs/catalog/wal_tablespaces.h"
+#include "service/limits.h"
+#include "service/lower_files.h"
+
+namespace pbkfs {
+namespace {
+
+constexpr int kFirstMajorWithPgWal = 10;
+
+uint32_t SegmentBytes(const Image& image) {
+  const absl::StatusOr<std::string> bytes =
+      ReadLowerFile(image, "global/pg_control", kMaxConfigFileBytes);
+  if (bytes.ok()) {
+    if (const auto control = ParsePgControl(*bytes); control.ok()) {
+      return control->wal_segment_bytes;
+    }
+  }
+  return image.chain().instance->config().wal_segment_size;
+}
+
+absl::Status TablespaceInWal(const TablespaceScan& scan) {
+  const std::string paths =
+      absl::StrJoin(scan.creations, ", ", [](std::string* out, const TablespaceCreation& creation) {
+        absl::StrAppend(out, absl::CHexEscape(creation.path), " (oid ", creation.oid, ", WAL at ",
+                        FormatLsn(creation.lsn), ")");
+      });
+  return WithField(
+      ReasonError(
+          absl::StatusCode::kFailedPrecondition, reason::kTablespaceInWal,
+          absl::StrCat("the WAL of the backup creates tablespaces at production's paths: ", paths,
+                       "; a server that replays it would use those directories. Mount "
+                       "another backup, or, where the server runs on a host or in a "
+                       "container without those paths, allow it with --allow-tablespace-wal")),
+      "allow_tablespace_wal");
+}
+
+}  // namespace
+
+absl::Status CheckTablespaceWal(const Image& image, bool allow,
+                                std::vector<std::string>* warnings) {
+  const BackupControl& control = image.chain().tip().control;
+  if (!control.stream) return absl::OkStatus();
+  WalStart start;
+  start.begin = control.start_lsn;
+  start.timeline = control.timeline;
+  start.segment_bytes = SegmentBytes(image);
+  start.server_major = control.ServerMajor();
+  start.system_identifier = image.info().system_identifier;
+  LowerWal wal(image, start.server_major < kFirstMajorWithPgWal ? "pg_xlog" : "pg_wal",
+               start.segment_bytes);
+  const absl::StatusOr<TablespaceScan> scan = ScanForTablespaces(wal, start, control.stop_lsn);
+  if (!scan.ok()) {
+    const absl::StatusCode code = scan.status().code();
+    if (code != absl::StatusCode::kInvalidArgument && code != absl::StatusCode::kUnimplemented) {
+      return Annotate(scan.status(), "reading the WAL of the backup");
+    }
+    warnings->push_back(absl::StrCat("the WAL of the backup was not searched for tablespaces: ",
+                                     scan.status().message()));
+    return absl::OkStatus();
+  }
+  if (!scan->problem.ok()) {
+    warnings->push_back(absl::StrCat("the WAL of the backup ends at ", FormatLsn(scan->end),
+                                     ", before the backup's end ", FormatLsn(control.stop_lsn),
+                                     ": PostgreSQL will not start on it (", scan->problem.message(),
+                                     "); validate the backup with pg_probackup"));
+  }
+  if (scan->creations.empty()) return absl::OkStatus();
+  const absl::Status hit = TablespaceInWal(*scan);
+  if (!allow) return hit;
+  warnings->push_back(absl::StrCat("allowed: ", hit.message()));
+  return absl::OkStatus();
+}
+
+}  // namespace pbkfs
