@@ -109,7 +109,10 @@ absl::Status RunDaemon(const DaemonOptions& options) {
                          PathPolicy::Create(options.allowed_roots, options.state_directory));
   // Destroyed in reverse: first what listens, then what it calls.
   RpcFigures figures;
-  ImageRegistry images(ImageCaches::Create(ImageCacheOptions()));
+  ImageCacheOptions cache_options;
+  cache_options.index_cache_directory = absl::StrCat(policy.state_directory(), "/indexes");
+  PBKFS_RETURN_IF_ERROR(MakeDirectory(cache_options.index_cache_directory));
+  ImageRegistry images(ImageCaches::Create(cache_options));
   CatalogLockerOptions lock_options;
   lock_options.record_path = absl::StrCat(policy.state_directory(), "/catalog-locks");
   CatalogLocker locker(lock_options);

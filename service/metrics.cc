@@ -149,6 +149,21 @@ void AddDaemon(const MountManager& manager, const RpcFigures& rpc, MetricFamilie
   out->Counter(kDecoded, kDecodedHelp, {{"codec", "none"}}, AsDouble(caches.decoded_pages_none));
   out->Counter(kDecoded, kDecodedHelp, {{"codec", "zlib"}}, AsDouble(caches.decoded_pages_zlib));
   out->Counter(kDecoded, kDecodedHelp, {{"codec", "pglz"}}, AsDouble(caches.decoded_pages_pglz));
+  out->Counter(kDecoded, kDecodedHelp, {{"codec", "lz4"}}, AsDouble(caches.decoded_pages_lz4));
+  out->Counter(kDecoded, kDecodedHelp, {{"codec", "zstd"}}, AsDouble(caches.decoded_pages_zstd));
+  out->Counter("pbkfs_page_index_hits_total", "Page indexes that were found in memory.", {},
+               AsDouble(caches.page_index_hits));
+  out->Counter("pbkfs_page_index_misses_total", "Page indexes that were not in memory.", {},
+               AsDouble(caches.page_index_misses));
+  out->Counter("pbkfs_page_index_evictions_total", "Page indexes that were dropped for space.", {},
+               AsDouble(caches.page_index_evictions));
+  out->Counter("pbkfs_page_index_scans_total",
+               "Stored files that were read whole for want of a usable header map.", {},
+               AsDouble(caches.stream_scans));
+  out->Gauge("pbkfs_page_cache_bytes", "Bytes of decoded pages in memory.", {},
+             static_cast<double>(caches.decoded_page_bytes));
+  out->Counter("pbkfs_page_cache_evictions_total", "Decoded pages that were dropped for space.", {},
+               AsDouble(caches.decoded_page_evictions));
   const RpcFigures::Snapshot calls = rpc.Get();
   for (const auto& [key, count] : calls.requests) {
     out->Counter("pbkfs_rpc_requests_total", "Calls of the API.",

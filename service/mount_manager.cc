@@ -233,6 +233,8 @@ absl::StatusOr<v1::StatsResponse> MountManager::Stats(const std::string& mount_i
   (*daemon->mutable_decoded_pages())["none"] = caches.decoded_pages_none;
   (*daemon->mutable_decoded_pages())["zlib"] = caches.decoded_pages_zlib;
   (*daemon->mutable_decoded_pages())["pglz"] = caches.decoded_pages_pglz;
+  (*daemon->mutable_decoded_pages())["lz4"] = caches.decoded_pages_lz4;
+  (*daemon->mutable_decoded_pages())["zstd"] = caches.decoded_pages_zstd;
   daemon->set_mounts(mounts.size());
   ToProto(Uptime(), daemon->mutable_uptime());
   return response;
