@@ -6,12 +6,12 @@ set -euo pipefail
 usage() {
   cat <<'USAGE'
 usage: tests/run.sh [--full] [--no-install]
-  (nothing)      build with the default compiler, run the tests labelled quick
+  (nothing)      build with the default compiler, run each fuzz target for 15 s and the tests labelled quick
   --full         also build everything with clang (thread-safety analysis as errors), run the tests of fs/ under
                  AddressSanitizer and ThreadSanitizer, and at the end run the tests of all labels
   --no-install   do not call deploy/install-deps.sh
 environment:
-  PBKFS_BUILD_DIR      build directory (default: ./build); other builds stand beside it as DIR-clang, -asan, -tsan
+  PBKFS_BUILD_DIR      build directory (default: ./build); other builds stand beside it as DIR-clang, -asan, -tsan, -fuzz
   PBKFS_TEST_CATALOGS  directory of real catalogs; tests that need them are skipped without it
   PBKFS_REQUIRE_ALL=1  a test that cannot run fails instead of being skipped
 USAGE
@@ -91,5 +91,7 @@ if ((full)); then
   step "all tests"
   exec ctest --test-dir "$build_dir" --output-on-failure --no-tests=error
 fi
+step "fuzz targets, 15 s each"
+without_aslr "$root/tests/fuzz/run.sh" --seconds 15 --build-dir "$build_dir-fuzz"
 step "quick tests"
 exec ctest --test-dir "$build_dir" --output-on-failure --no-tests=error -L quick
