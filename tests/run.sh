@@ -82,6 +82,8 @@ step "build in $build_dir"
 configure "$build_dir"
 build "$build_dir"
 
+step "fuzz targets, 15 s each"
+without_aslr "$root/tests/fuzz/run.sh" --seconds 15 --build-dir "$build_dir-fuzz"
 if ((full)); then
   step "clang build with thread-safety analysis"
   configure "$build_dir-clang" -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++
@@ -91,7 +93,5 @@ if ((full)); then
   step "all tests"
   exec ctest --test-dir "$build_dir" --output-on-failure --no-tests=error
 fi
-step "fuzz targets, 15 s each"
-without_aslr "$root/tests/fuzz/run.sh" --seconds 15 --build-dir "$build_dir-fuzz"
 step "quick tests"
 exec ctest --test-dir "$build_dir" --output-on-failure --no-tests=error -L quick
