@@ -21,9 +21,4 @@ std::vector<std::shared_ptr<Inode>> InodeTable::All() const {
   return all;
 }
 
-size_t InodeTable::size() const {
-  ReaderLock lock(&mutex_);
-  return inodes_.size();
-}
-
 }  // namespace pbkfs

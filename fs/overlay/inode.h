@@ -80,7 +80,6 @@ class InodeTable {
     return inode;
   }
   std::vector<std::shared_ptr<Inode>> All() const;
-  size_t size() const;
 
  private:
   mutable SharedMutex mutex_;

@@ -35,20 +35,14 @@ RequestId CurrentRequestId(const Overlay& overlay) {
   return {overlay.session_nonce(), current.unique & ~kResendBit, current.opcode};
 }
 
-int64_t SteadyNanos() {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return now.tv_sec * int64_t{1000000000} + now.tv_nsec;
-}
-
 // Counts one request from its arrival to its answer.
 class RequestScope {
  public:
   RequestScope(fuse_req_t request, FuseOp op)
       : request_(request), stats_(*ContextOf(request).stats), op_(op) {
-    stats_.Begin(current.thread, SteadyNanos());
+    stats_.Begin(current.thread, MonotonicNanos());
   }
-  ~RequestScope() { stats_.End(current.thread, op_, error_, SteadyNanos()); }
+  ~RequestScope() { stats_.End(current.thread, op_, error_, MonotonicNanos()); }
   RequestScope(const RequestScope&) = delete;
   RequestScope& operator=(const RequestScope&) = delete;
 

@@ -14,15 +14,6 @@
 #include "spdlog/spdlog.h"
 
 namespace pbkfs {
-namespace {
-
-int64_t MonotonicNanos() {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return now.tv_sec * int64_t{1000000000} + now.tv_nsec;
-}
-
-}  // namespace
 
 FuseSession::FuseSession(const SessionOptions& options)
     : options_(options), stats_(options.threads) {}

@@ -1,5 +1,7 @@
 #include "fs/session/request_stats.h"
 
+#include <time.h>
+
 #include <algorithm>
 
 namespace pbkfs {
@@ -18,6 +20,12 @@ absl::string_view FuseOpName(FuseOp op) {
       "fsyncdir", "statfs",  "create",  "fallocate"};
   static_assert(std::size(kNames) == static_cast<size_t>(FuseOp::kCount));
   return kNames[static_cast<size_t>(op)];
+}
+
+int64_t MonotonicNanos() {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec * int64_t{1000000000} + now.tv_nsec;
 }
 
 void RequestStats::End(int thread, FuseOp op, int error, int64_t now_nanos) {

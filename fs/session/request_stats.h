@@ -63,6 +63,9 @@ struct FuseFigures {
   absl::Duration oldest_age;  // Of the requests in flight; 0 where there is none.
 };
 
+// The clock of RequestStats: nanoseconds since some moment before the process began.
+int64_t MonotonicNanos();
+
 class RequestStats {
  public:
   explicit RequestStats(int threads) : started_(static_cast<size_t>(threads)) {}

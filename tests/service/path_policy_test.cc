@@ -9,6 +9,7 @@
 
 #include "fs/base/status.h"
 #include "gtest/gtest.h"
+#include "tests/support/temporary_directory.h"
 
 namespace pbkfs {
 namespace {
@@ -16,14 +17,11 @@ namespace {
 class PathPolicyTest : public testing::Test {
  protected:
   void SetUp() override {
-    char name[] = "/tmp/pbkfs-path-XXXXXX";
-    ASSERT_NE(mkdtemp(name), nullptr);
-    root_ = std::filesystem::canonical(name).string();
+    root_ = std::filesystem::canonical(directory_.path()).string();
     for (const char* sub : {"/state", "/allowed", "/allowed/store", "/other"}) {
       ASSERT_EQ(mkdir((root_ + sub).c_str(), 0700), 0);
     }
   }
-  void TearDown() override { std::filesystem::remove_all(root_); }
 
   PathPolicy Policy(const std::vector<std::string>& roots) {
     absl::StatusOr<PathPolicy> policy = PathPolicy::Create(roots, root_ + "/state");
@@ -31,6 +29,7 @@ class PathPolicyTest : public testing::Test {
     return *policy;
   }
 
+  testsupport::TemporaryDirectory directory_;
   std::string root_;
 };
 

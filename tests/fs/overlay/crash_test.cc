@@ -26,6 +26,7 @@ namespace {
 using testsupport::Bytes;
 using testsupport::MemoryTree;
 using testsupport::Page;
+using testsupport::Setting;
 using testsupport::SimIo;
 
 constexpr int64_t kB = kBlockSize;
@@ -405,11 +406,6 @@ class CrashRun {
   bool in_flight_names_ = false;  // The last names were not replied to.
   std::string log_;
 };
-
-uint64_t Setting(const char* name, uint64_t fallback) {
-  const char* value = getenv(name);
-  return value == nullptr ? fallback : strtoull(value, nullptr, 10);
-}
 
 TEST(CrashTest, WhatIsThereAfterACrashIsWhatTheRulesAllow) {
   const uint64_t only = Setting("PBKFS_CRASH_SEED", 0);

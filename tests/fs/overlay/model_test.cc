@@ -18,6 +18,7 @@ namespace {
 using testsupport::MemoryTree;
 using testsupport::OverlayFixture;
 using testsupport::Page;
+using testsupport::Setting;
 
 constexpr int64_t kB = kBlockSize;
 
@@ -230,11 +231,6 @@ class RandomRun {
   Model model_;
   std::string last_;
 };
-
-uint64_t Setting(const char* name, uint64_t fallback) {
-  const char* value = getenv(name);
-  return value == nullptr ? fallback : strtoull(value, nullptr, 10);
-}
 
 TEST(ModelTest, RandomOperationsAgreeWithTheModel) {
   const uint64_t only = Setting("PBKFS_MODEL_SEED", 0);

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include <cstdlib>
 #include <map>
 #include <memory>
 #include <string>
@@ -20,6 +21,12 @@ namespace pbkfs::testsupport {
 
 inline absl::Span<const uint8_t> Bytes(const std::string& text) {
   return {reinterpret_cast<const uint8_t*>(text.data()), text.size()};
+}
+
+// A number from the environment, for seeds and counts.
+inline uint64_t Setting(const char* name, uint64_t fallback) {
+  const char* value = getenv(name);
+  return value == nullptr ? fallback : strtoull(value, nullptr, 10);
 }
 
 // A page that differs in every byte position from the neighbours' pages.
