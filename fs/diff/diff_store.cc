@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "fs/base/status.h"
 #include "fs/diff/checkpoint.h"
+#include "fs/diff/online_checkpoint.h"
 #include "fs/diff/page_cache_evidence.h"
 #include "spdlog/spdlog.h"
 
@@ -154,7 +155,7 @@ absl::StatusOr<DiffState> DiffStore::Recover(const LowerTree& lower, uint64_t se
   auto file = directory_->OpenFile(kLogName, O_RDWR, 0);
   Recovered recovered;
   if (file.ok()) {
-    const RecoverySource source{io_, *directory_, *data_, lower, owner_uid(), owner_gid()};
+    const RecoverySource source{io_, *directory_, *data_, {lower, owner_uid(), owner_gid()}};
     PBKFS_ASSIGN_OR_RETURN(recovered, RecoverLog(source, **file));
     shutdown_kind_ = recovered.shutdown;
   } else if (ErrnoOf(file.status()) != ENOENT) {
@@ -168,11 +169,11 @@ absl::StatusOr<DiffState> DiffStore::Recover(const LowerTree& lower, uint64_t se
   open.session_nonce = session_nonce;
   open.evidence = evidence_;
   open.time = absl::ToUnixNanos(absl::Now());
-  PBKFS_RETURN_IF_ERROR(OpenLog(std::move(file), open, recovered));
   for (const uint64_t orphan : recovered.orphans) {
     recovered.state.names.Forget(orphan);
     recovered.state.inodes.erase(orphan);
   }
+  PBKFS_RETURN_IF_ERROR(OpenLog(std::move(file), open, recovered));
   PBKFS_RETURN_IF_ERROR(TrashUnknownData(&recovered.state));
   RemoveEvidence(io_, recovered.evidence);
   return std::move(recovered.state);
@@ -185,7 +186,8 @@ absl::Status DiffStore::OpenLog(absl::StatusOr<std::unique_ptr<IoFile>> old_file
                                 const Recovered& recovered) {
   auto log = ReplaceLogByCheckpoint(*directory_, recovered.state, open, recovered.generation + 1);
   if (log.ok()) {
-    log_ = std::make_unique<MetaLog>(std::move(log->file), log->position);
+    checkpoint_bytes_.store(log->position.end, std::memory_order_relaxed);
+    log_ = std::make_unique<MetaLog>(*std::move(log));
     return absl::OkStatus();
   }
   const int error = ErrnoOf(log.status());
@@ -194,7 +196,7 @@ absl::Status DiffStore::OpenLog(absl::StatusOr<std::unique_ptr<IoFile>> old_file
   }
   spdlog::warn("diff {}: no space for a checkpoint of the log; it goes on as it is", path_);
   directory_->Remove(kNewLogName).IgnoreError();
-  log_ = std::make_unique<MetaLog>(*std::move(old_file), recovered.position);
+  log_ = std::make_unique<MetaLog>(NewLog{*std::move(old_file), recovered.position});
   open.next_seed = RandomNonce();
   PBKFS_RETURN_IF_ERROR(log_->OpenEpoch(open));
   for (const uint64_t orphan : recovered.orphans) {
@@ -205,24 +207,65 @@ absl::Status DiffStore::OpenLog(absl::StatusOr<std::unique_ptr<IoFile>> old_file
   return log_->Sync(log_->last_sequence());
 }
 
+bool DiffStore::CheckpointDue(int64_t growth_bytes) const {
+  if (log_->SyncFailed()) return true;
+  const int64_t bytes = log_->bytes();
+  if (bytes < postponed_until_.load(std::memory_order_relaxed)) return false;
+  const int64_t last = checkpoint_bytes_.load(std::memory_order_relaxed);
+  // A large state is written less often, so that its cost stays in proportion to the growth.
+  return bytes - last > std::max(growth_bytes, last);
+}
+
+absl::Status DiffStore::Checkpoint(const LowerTree& lower) {
+  MutexLock lock(&checkpoint_mutex_);
+  const int64_t begin_bytes = log_->bytes();
+  OnlineCheckpoint checkpoint(*directory_, {lower, owner_uid(), owner_gid()}, log_->file());
+  absl::Status status = checkpoint.Begin(begin_bytes);
+  for (int round = 0; status.ok() && round < kMaxCheckpointRounds &&
+                      log_->bytes() - checkpoint.taken() > kMaxCheckpointRemainder;
+       ++round) {
+    status = checkpoint.CarryOver(log_->bytes());
+  }
+  bool renamed = false;
+  if (status.ok()) {
+    status = log_->Replace([&](int64_t end, bool* name_given) -> absl::StatusOr<NewLog> {
+      if (end - checkpoint.taken() > kMaxCheckpointRemainder) {
+        return absl::UnavailableError("records are appended faster than they are carried over");
+      }
+      auto log = checkpoint.Finish(end, name_given);
+      renamed = *name_given;
+      return log;
+    });
+  }
+  if (status.ok()) {
+    checkpoint_bytes_.store(log_->bytes(), std::memory_order_relaxed);
+    postponed_until_.store(0, std::memory_order_relaxed);
+    return status;
+  }
+  if (!renamed) checkpoint.Abandon();
+  postponed_until_.store(begin_bytes + kPostponedCheckpointBytes, std::memory_order_relaxed);
+  return Annotate(status, absl::StrCat("checkpoint of the diff ", path_));
+}
+
 absl::Status DiffStore::TrashUnknownData(DiffState* state) {
   PBKFS_ASSIGN_OR_RETURN(const auto names, data_->List());
   absl::flat_hash_set<std::string> known;
   for (const auto& [ino, inode] : state->inodes) {
     if (inode->layout.has_data) known.insert(DataFileName(ino));
   }
-  bool moved = false;
+  int moved = 0;
   for (const std::string& name : names) {
     if (known.contains(name)) continue;
     // Its number may have been given away before a crash and must never be used again.
     uint64_t ino = 0;
     if (absl::SimpleHexAtoi(name, &ino)) state->next_ino = std::max(state->next_ino, ino + 1);
-    spdlog::info("diff {}: data file {} is not known to the log, moved to trash", path_, name);
     PBKFS_RETURN_IF_ERROR(data_->Rename(name, *trash_, name));
-    moved = true;
+    ++moved;
   }
+  if (moved == 0) return absl::OkStatus();
+  spdlog::info("diff {}: {} data files that the log does not know are in trash/", path_, moved);
   // A file that came back under its name after a crash would pass for the one that is made next.
-  return moved ? data_->Sync() : absl::OkStatus();
+  return data_->Sync();
 }
 
 absl::Status DiffStore::MarkPrepared(const std::vector<std::string>& guards) {

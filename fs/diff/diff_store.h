@@ -10,6 +10,7 @@
 #ifndef PBKFS_FS_DIFF_DIFF_STORE_H_
 #define PBKFS_FS_DIFF_DIFF_STORE_H_
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -55,6 +56,14 @@ class DiffStore {
   uint32_t owner_gid() const { return binding_.owner_gid(); }
 
   MetaLog& log() { return *log_; }
+
+  // Whether the log has grown so much since the last checkpoint, or is in such a state, that a
+  // checkpoint is due. `growth_bytes` is the least growth that counts.
+  bool CheckpointDue(int64_t growth_bytes) const;
+  // Writes the log anew, beside whatever goes on. On failure the old one goes on, and the next
+  // attempt waits for more growth.
+  absl::Status Checkpoint(const LowerTree& lower) ABSL_LOCKS_EXCLUDED(checkpoint_mutex_);
+
   const std::string& path() const { return path_; }
 
   // Makes the empty data file of an inode; it must not exist.
@@ -89,6 +98,9 @@ class DiffStore {
   Mutex data_sync_mutex_;
   absl::Status data_sync_failed_ ABSL_GUARDED_BY(data_sync_mutex_);
   PageCacheEvidence evidence_;
+  Mutex checkpoint_mutex_;                    // One checkpoint at a time.
+  std::atomic<int64_t> checkpoint_bytes_{0};  // Length of the log after the last one …
+  std::atomic<int64_t> postponed_until_{0};   // … and that which the next attempt waits for.
   ShutdownKind shutdown_kind_ = ShutdownKind::kClean;
 };
 

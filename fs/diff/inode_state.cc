@@ -96,6 +96,7 @@ InodeState InodeState::OfCheckpoint(const InodeRecord& record) {
   state.layout.lower_limit = record.lower_limit;
   state.layout.synced_through = record.synced_through;
   state.layout.synced_size = record.size;
+  state.layout.last_size = record.last_size;
   return state;
 }
 
@@ -115,6 +116,7 @@ InodeRecord InodeState::ToCheckpoint(uint64_t confirmed_through) const {
   record.size = layout.size;
   record.lower_limit = layout.lower_limit;
   record.synced_through = confirmed_through;
+  record.last_size = layout.last_size;
   return record;
 }
 
@@ -127,7 +129,7 @@ void InodeState::Apply(const SetAttrRecord& record, uint64_t sequence) {
   if ((record.mask & SetAttrRecord::kGid) != 0) gid = record.gid;
   if ((record.mask & SetAttrRecord::kAtime) != 0) atime = record.atime;
   if ((record.mask & SetAttrRecord::kMtime) != 0) mtime = record.mtime;
-  ctime = record.time;
+  ctime = std::max(ctime, record.time);
   last_name = std::max(last_name, sequence);
 }
 
@@ -142,7 +144,7 @@ void InodeState::NameRemoved(uint64_t sequence, int64_t time) {
 }
 
 void InodeState::NameChanged(uint64_t sequence, int64_t time) {
-  ctime = time;
+  ctime = std::max(ctime, time);
   // Names are appended under one lock and applied under another: a later record may be here
   // already.
   last_name = std::max(last_name, sequence);

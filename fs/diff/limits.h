@@ -35,6 +35,16 @@ inline constexpr int64_t kLogReserveBytes = int64_t{4} << 20;
 // Part of the reserve that only records that free space or confirm data may use.
 inline constexpr int64_t kLogEmergencyBytes = int64_t{1} << 20;
 
+// A checkpoint is due when the log has grown by this much (and by as much as the last checkpoint
+// left): it replays in a fraction of a second.
+inline constexpr int64_t kCheckpointGrowthBytes = int64_t{16} << 20;
+// What the end of a checkpoint may copy and sync while nothing can be appended: milliseconds.
+inline constexpr int64_t kMaxCheckpointRemainder = int64_t{256} << 10;
+// How often a checkpoint tries to catch up with appends before it gives up until later.
+inline constexpr int kMaxCheckpointRounds = 16;
+// How much the log grows before a checkpoint that failed is tried again.
+inline constexpr int64_t kPostponedCheckpointBytes = int64_t{1} << 20;
+
 }  // namespace pbkfs
 
 #endif  // PBKFS_FS_DIFF_LIMITS_H_

@@ -34,12 +34,13 @@ absl::Span<const uint8_t> AsBytes(const std::string& text) {
 
 }  // namespace
 
-MetaLog::MetaLog(std::unique_ptr<IoFile> file, const LogPosition& position)
-    : file_(std::move(file)),
-      position_(position),
-      last_sequence_(position.next_sequence - 1),
-      durable_sequence_(position.durable_to >= position.end ? position.next_sequence - 1 : 0),
-      end_bytes_(position.end) {}
+MetaLog::MetaLog(NewLog log)
+    : file_(std::move(log.file)),
+      position_(log.position),
+      reserved_end_(log.reserved_end),
+      last_sequence_(position_.next_sequence - 1),
+      durable_sequence_(position_.durable_to >= position_.end ? position_.next_sequence - 1 : 0),
+      end_bytes_(position_.end) {}
 
 absl::StatusOr<uint64_t> MetaLog::Append(const Record& record) {
   MutexLock lock(&append_mutex_);
@@ -108,22 +109,68 @@ absl::Status MetaLog::Sync(uint64_t through) {
   syncing_ = true;
   sync_mutex_.Unlock();
 
-  append_mutex_.Lock();
-  const int64_t end = position_.end;
-  const uint64_t last = position_.next_sequence - 1;
-  append_mutex_.Unlock();
-  const absl::Status status = file_->DataSync();
-  if (status.ok()) {
+  std::shared_ptr<IoFile> file;
+  uint64_t generation = 0;
+  int64_t end = 0;
+  uint64_t last = 0;
+  {
     MutexLock lock(&append_mutex_);
-    position_.durable_to = std::max(position_.durable_to, end);
-    durable_sequence_.store(last, std::memory_order_release);
+    file = file_;
+    generation = generation_;
+    end = position_.end;
+    last = position_.next_sequence - 1;
   }
+  const absl::Status status = file->DataSync();
 
   MutexLock lock(&sync_mutex_);
   syncing_ = false;
-  if (!status.ok()) sync_failed_ = Annotate(status, "a sync of the diff's log failed");
   sync_done_.SignalAll();
+  MutexLock append_lock(&append_mutex_);
+  // A file that took this one's place meanwhile is durable with everything up to then.
+  if (generation_ != generation) return sync_failed_;
+  if (status.ok()) {
+    position_.durable_to = std::max(position_.durable_to, end);
+    durable_sequence_.store(last, std::memory_order_release);
+  } else {
+    sync_failed_ = Annotate(status, "a sync of the diff's log failed");
+  }
   return sync_failed_;
+}
+
+std::shared_ptr<IoFile> MetaLog::file() const {
+  MutexLock lock(&append_mutex_);
+  return file_;
+}
+
+absl::Status MetaLog::Replace(Finish finish) {
+  absl::Status status;
+  {
+    MutexLock lock(&append_mutex_);
+    if (!closed_.ok()) return closed_;
+    bool renamed = false;
+    absl::StatusOr<NewLog> log = finish(position_.end, &renamed);
+    if (!log.ok() && !renamed) return log.status();
+    if (log.ok()) {
+      log->position.next_sequence = position_.next_sequence;
+      position_ = log->position;
+      file_ = std::move(log->file);
+      reserved_end_ = log->reserved_end;
+      ++generation_;
+      end_bytes_.store(position_.end, std::memory_order_relaxed);
+      durable_sequence_.store(position_.next_sequence - 1, std::memory_order_release);
+    } else {
+      // It is not known which of both files the name shows after a crash.
+      status = closed_ = Annotate(log.status(), "the log of the diff is closed");
+    }
+  }
+  MutexLock lock(&sync_mutex_);
+  sync_failed_ = status;
+  return status;
+}
+
+bool MetaLog::SyncFailed() const {
+  MutexLock lock(&sync_mutex_);
+  return !sync_failed_.ok();
 }
 
 absl::Status MetaLog::health() const {

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "fs/base/io.h"
@@ -27,9 +28,16 @@ struct LogPosition {
   int64_t durable_to = 0;  // Bytes that are known to be durable.
 };
 
+// A log file that takes an older one's place.
+struct NewLog {
+  std::shared_ptr<IoFile> file;
+  LogPosition position;
+  int64_t reserved_end = 0;  // How far space is allocated.
+};
+
 class MetaLog {
  public:
-  MetaLog(std::unique_ptr<IoFile> file, const LogPosition& position);
+  explicit MetaLog(NewLog log);
 
   // Appends one record and returns its sequence. Nothing of a record that failed stays in the log;
   // when even that can't be had, the log is closed and every later call is EIO. Records that make
@@ -40,8 +48,20 @@ class MetaLog {
   absl::Status OpenEpoch(OpenRecord record) ABSL_LOCKS_EXCLUDED(append_mutex_);
 
   // Returns when every record up to `through` is durable. Callers share an fdatasync only if it
-  // began after their record was appended. After one failure every call is EIO.
+  // began after their record was appended. After one failure every call is EIO, until the log has
+  // another file.
   absl::Status Sync(uint64_t through) ABSL_LOCKS_EXCLUDED(append_mutex_, sync_mutex_);
+
+  // The file now, and where it ends.
+  std::shared_ptr<IoFile> file() const ABSL_LOCKS_EXCLUDED(append_mutex_);
+  // Puts another file in the old one's place. `finish` gets the end of the old file, makes
+  // everything up to it durable in the new one, gives it its name, and returns it; nothing is
+  // appended meanwhile. Its second argument tells whether the name was given: a failure after that
+  // closes the log.
+  using Finish = absl::FunctionRef<absl::StatusOr<NewLog>(int64_t end, bool* renamed)>;
+  absl::Status Replace(Finish finish) ABSL_LOCKS_EXCLUDED(append_mutex_, sync_mutex_);
+  // Whether a sync failed, so that only another file helps.
+  bool SyncFailed() const ABSL_LOCKS_EXCLUDED(sync_mutex_);
 
   uint64_t last_sequence() const { return last_sequence_.load(std::memory_order_acquire); }
   bool IsDurable(uint64_t sequence) const {
@@ -57,9 +77,9 @@ class MetaLog {
   absl::Status Reserve(int64_t record_bytes, bool releases_space)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(append_mutex_);
 
-  const std::unique_ptr<IoFile> file_;
-
   mutable Mutex append_mutex_;
+  std::shared_ptr<IoFile> file_ ABSL_GUARDED_BY(append_mutex_);
+  uint64_t generation_ ABSL_GUARDED_BY(append_mutex_) = 0;  // Counts the files.
   LogPosition position_ ABSL_GUARDED_BY(append_mutex_);
   int64_t reserved_end_ ABSL_GUARDED_BY(append_mutex_) = 0;
   absl::Status closed_ ABSL_GUARDED_BY(append_mutex_);

@@ -304,10 +304,11 @@ struct InodeRecord {
   int64_t size = 0;
   int64_t lower_limit = 0;
   uint64_t synced_through = 0;
+  uint64_t last_size = 0;  // Sequence of the last Size record.
   template <typename Archive>
   void Fields(Archive& archive) {
-    archive(ino)(mode)(
-        uid)(gid)(nlink)(rdev)(atime)(mtime)(ctime)(symlink)(has_data)(size)(lower_limit)(synced_through);
+    archive(ino)(mode)(uid)(gid)(nlink)(rdev)(atime)(mtime)(ctime)(symlink)(has_data)(size);
+    archive(lower_limit)(synced_through)(last_size);
   }
 };
 

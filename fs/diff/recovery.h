@@ -9,32 +9,13 @@
 #include <string>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
 #include "fs/base/io.h"
-#include "fs/base/lower_tree.h"
-#include "fs/diff/directory_table.h"
-#include "fs/diff/inode_state.h"
-#include "fs/diff/limits.h"
 #include "fs/diff/meta_log.h"
 #include "fs/diff/records.h"
+#include "fs/diff/replay.h"
 
 namespace pbkfs {
-
-// Everything that a diff says, in memory.
-struct DiffState {
-  absl::flat_hash_map<uint64_t, std::unique_ptr<InodeState>>
-      inodes;  // Only those that the diff changed.
-  DirectoryTable names;
-  uint64_t next_ino = kFirstNewIno;
-  uint64_t next_sequence = 1;
-};
-
-enum class ShutdownKind {
-  kClean,        // The log ends with CleanUnmount.
-  kProcessDied,  // Page cache intact: nothing that was replied to is lost.
-  kCacheLost,    // Only what was synced counts.
-};
 
 struct Recovered {
   DiffState state;
@@ -51,9 +32,7 @@ struct RecoverySource {
   Io& io;
   IoDir& directory;  // The diff.
   IoDir& data;       // Its data/.
-  const LowerTree& lower;
-  uint32_t owner_uid;
-  uint32_t owner_gid;
+  ReplayBase base;
 };
 
 // Reads the log `log` of the diff and applies it. Finishes in the data files what the log says was

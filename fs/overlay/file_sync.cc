@@ -20,10 +20,7 @@ absl::Status Overlay::Fsync(uint64_t ino) {
 absl::Status Overlay::SyncInode(Inode& inode) {
   {
     MutexLock lock(&inode.mutex);
-    // A destruction that came later is nearly done; until then the size and the data file disagree.
-    while (inode.syncing || (inode.state.layout.uncut != 0 && !inode.destruction_failed)) {
-      inode.settled.Wait(&inode.mutex);
-    }
+    while (inode.syncing) inode.settled.Wait(&inode.mutex);
     if (!inode.changed) return absl::OkStatus();
     inode.syncing = true;
   }
@@ -45,6 +42,8 @@ absl::Status Overlay::SyncExclusively(Inode& inode) {
   {
     MutexLock lock(&inode.mutex);
     const FileLayout& layout = inode.state.layout;
+    // A destruction that came later is nearly done; until then the size and the data file disagree.
+    while (layout.uncut != 0 && !inode.destruction_failed) inode.settled.Wait(&inode.mutex);
     if (layout.failed || inode.destruction_failed) {
       return ErrnoError(EIO, absl::StrCat("an earlier write-out of inode ", inode.ino,
                                           " failed; mount again to see what is durable"));

@@ -73,13 +73,11 @@ void Overlay::RemoveDoomed() {
   }
 }
 
-void Overlay::BackgroundPass() {
+void Overlay::ConfirmDirty() {
   std::vector<InodePtr> dirty;
-  std::vector<uint64_t> forgotten;
   {
     MutexLock lock(&dirty_mutex_);
     dirty.swap(dirty_);
-    forgotten.swap(forgotten_);
   }
   for (InodePtr& slot : dirty) {
     const InodePtr inode = std::move(slot);
@@ -90,13 +88,30 @@ void Overlay::BackgroundPass() {
     }
     Ticket ticket = pending_.Draw(inode->pending, PendingRole::kBarrier, {});
     ticket.Wait();
-    // A failure is kept in the inode and answered to whoever calls fsync.
-    SyncInode(*inode).IgnoreError();
+    const absl::Status synced = SyncInode(*inode);
     MutexLock lock(&inode->mutex);
     DropIdleFiles(*inode);
+    // A failure of the data file is kept in the inode and answered to whoever calls fsync; one of
+    // the log passes when the log gets another file.
+    if (synced.ok() || inode->state.layout.failed || inode->listed_dirty) continue;
+    inode->listed_dirty = true;
+    MutexLock dirty_lock(&dirty_mutex_);
+    dirty_.push_back(inode);
   }
+}
+
+void Overlay::Maintain() {
+  std::vector<uint64_t> forgotten;
+  {
+    MutexLock lock(&dirty_mutex_);
+    forgotten.swap(forgotten_);
+  }
+  ConfirmDirty();
   for (const uint64_t ino : forgotten) Forget(ino);
   RemoveDoomed();
+  if (!diff_->CheckpointDue(options_.checkpoint_growth_bytes)) return;
+  const absl::Status written = Checkpoint();
+  if (!written.ok()) spdlog::warn("{}; the log goes on as it is", written.ToString());
 }
 
 void Overlay::RunBackground() {
@@ -106,7 +121,7 @@ void Overlay::RunBackground() {
       if (!stopping_) background_wake_.WaitFor(&dirty_mutex_, options_.background_interval);
       if (stopping_) return;
     }
-    BackgroundPass();
+    Maintain();
   }
 }
 

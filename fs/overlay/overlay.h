@@ -41,6 +41,8 @@ struct OverlayOptions {
   // How long unconfirmed writes may wait for the background pass. Long enough not to compete with
   // commits, short enough that a checkpoint has little to carry over.
   std::chrono::milliseconds background_interval{10000};
+  // How much the log grows before it is written anew.
+  int64_t checkpoint_growth_bytes = kCheckpointGrowthBytes;
 };
 
 struct Attributes {
@@ -145,6 +147,13 @@ class Overlay {
   // created.
   absl::Status WriteFile(absl::string_view path, absl::string_view content, uint32_t mode);
 
+  // ---- maintenance ----
+  // What the background thread does at each interval: confirms writes that nobody synced, removes
+  // what is gone, and writes the log anew where that is due.
+  void Maintain();
+  // Writes the log anew now.
+  absl::Status Checkpoint() { return diff_->Checkpoint(*lower_); }
+
   // Waits for what is in flight, makes everything durable, marks the diff clean. No calls after it
   // but figures.
   absl::Status Close();
@@ -228,7 +237,7 @@ class Overlay {
   void ListDirty(const InodePtr& inode);
   void Reap(const InodePtr& inode);
   void RemoveDoomed();
-  void BackgroundPass();
+  void ConfirmDirty();
   void RunBackground();
   void StopBackground();
 

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "fs/base/status.h"
+
 namespace pbkfs::testsupport {
 namespace {
 
@@ -68,13 +70,17 @@ class FaultDir : public IoDir {
   absl::Status Remove(absl::string_view name) override { return dir_->Remove(name); }
   absl::Status Rename(absl::string_view name, IoDir& new_directory,
                       absl::string_view new_name) override {
+    PBKFS_RETURN_IF_ERROR(io_.Before("rename", std::string(name)));
     return dir_->Rename(name, *static_cast<FaultDir&>(new_directory).dir_, new_name);
   }
   absl::StatusOr<std::vector<std::string>> List() override { return dir_->List(); }
   absl::StatusOr<struct stat> Stat() override { return dir_->Stat(); }
   absl::StatusOr<DirIdentity> Identity() override { return dir_->Identity(); }
   absl::StatusOr<struct statvfs> FileSystem() override { return dir_->FileSystem(); }
-  absl::Status Sync() override { return dir_->Sync(); }
+  absl::Status Sync() override {
+    PBKFS_RETURN_IF_ERROR(io_.Before("sync", "."));
+    return dir_->Sync();
+  }
   absl::Status SyncFileSystem() override { return dir_->SyncFileSystem(); }
 
  private:

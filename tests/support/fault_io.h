@@ -15,8 +15,8 @@ namespace pbkfs::testsupport {
 
 class FaultIo : public Io {
  public:
-  // Called before an operation ("sync", "write", "truncate", "allocate") on the file of that name,
-  // from any thread and with no lock held. An error is the operation's result, which is then not
+  // Called before an operation ("sync", "write", "truncate", "allocate", "rename") on the file of
+  // that name, or a "sync" of a directory, named ".", from any thread and with no lock held. An error is the operation's result, which is then not
   // carried out.
   using Hook = std::function<absl::Status(const std::string& operation, const std::string& name)>;
 

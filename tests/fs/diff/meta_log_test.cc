@@ -20,7 +20,7 @@ TEST(MetaLogTest, ConcurrentAppendsGetConsecutiveSequencesAndSyncsCoverThem) {
   ASSERT_TRUE(file.ok());
   LogPosition position;
   position.seed = 7;
-  MetaLog log(*std::move(file), position);
+  MetaLog log(NewLog{*std::move(file), position});
   constexpr int kThreads = 4;
   constexpr int kRecords = 500;
   std::vector<std::thread> threads;

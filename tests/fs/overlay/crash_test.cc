@@ -155,7 +155,7 @@ class CrashRun {
     const auto found = model_.names.back().find(name);
     if (found == model_.names.back().end()) return StepCreate(name);
     const int file = found->second;
-    switch (random_() % 8) {
+    switch (random_() % 10) {
       case 0:
       case 1:
         return StepWrite(name, file);
@@ -170,6 +170,9 @@ class CrashRun {
         return StepWrite(name, file);
       case 6:
         return StepFsync(name, file);
+      case 7:
+        if (random_() % 2 == 0) return StepMaintain();
+        return StepCheckpoint();
       default:
         if (random_() % 3 == 0) return StepFsyncDirectory();
         return StepWrite(name, file);
@@ -270,6 +273,15 @@ class CrashRun {
   void StepFsyncDirectory() {
     Note("fsync directory");
     if (Done(overlay_->FsyncDirectory())) model_.NamesDurable(model_.names.size() - 1);
+  }
+
+  void StepMaintain() {
+    Note("maintain");
+    overlay_->Maintain();
+  }
+  void StepCheckpoint() {
+    Note("checkpoint");
+    if (Done(overlay_->Checkpoint())) model_.NamesDurable(model_.names.size() - 1);
   }
 
   // Brings the diff back, through further deaths on the way, and checks what is there.
