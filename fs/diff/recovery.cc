@@ -26,7 +26,7 @@ class DataFileSettler {
   bool settled() const { return settled_; }
 
   // `lost` as Replayer::Lost.
-  absl::Status Settle(InodeState& state, const PunchList& punches, bool lost) {
+  absl::Status Settle(InodeState& state, absl::Span<const DestroyedRange> destroyed, bool lost) {
     FileLayout& layout = state.layout;
     if (!layout.has_data) return absl::OkStatus();
     auto file = data_.OpenFile(DataFileName(state.ino), O_RDWR, 0);
@@ -34,9 +34,10 @@ class DataFileSettler {
     if (!file.ok()) return file.status();
     PBKFS_ASSIGN_OR_RETURN(const struct stat attributes, (*file)->Stat());
     bool changed = false;
-    for (const auto& [sequence, punch] : punches) {
-      if (punch.ino != state.ino || (!lost && sequence != layout.uncut)) continue;
-      PBKFS_RETURN_IF_ERROR(ZeroRange(**file, punch.offset, punch.length));
+    for (const DestroyedRange& range : destroyed) {
+      const int64_t end = std::min<int64_t>(range.end, attributes.st_size);
+      if (range.begin >= end || (!lost && range.sequence != layout.uncut)) continue;
+      PBKFS_RETURN_IF_ERROR(ZeroRange(**file, range.begin, end - range.begin));
       changed = true;
     }
     // Bytes past the logged size were written by extensions, which have no record. They are no such
@@ -116,7 +117,7 @@ absl::StatusOr<Recovered> RecoverLog(const RecoverySource& source, IoFile& log_f
   PBKFS_RETURN_IF_ERROR(replayer.Run(log.records));
   DataFileSettler settler(source.data);
   for (auto& [ino, state] : replayer.state().inodes) {
-    PBKFS_RETURN_IF_ERROR(settler.Settle(*state, replayer.punches(), replayer.Lost(ino)));
+    PBKFS_RETURN_IF_ERROR(settler.Settle(*state, replayer.Destroyed(ino), replayer.Lost(ino)));
     if (state->nlink == 0) recovered.orphans.push_back(ino);
   }
   // Not before everything else went well: the tail may be the only evidence of what happened.

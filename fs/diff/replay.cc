@@ -94,6 +94,12 @@ bool Replayer::Lost(uint64_t ino) const {
   return found != proof_.inodes.end() && found->second.failed;
 }
 
+absl::Span<const DestroyedRange> Replayer::Destroyed(uint64_t ino) const {
+  const auto found = destroyed_.find(ino);
+  if (found == destroyed_.end()) return {};
+  return found->second;
+}
+
 bool Replayer::Confirmed(uint64_t ino, uint64_t sequence) const {
   if (!Lost(ino) || sequence <= proof_.all_confirmed) return true;
   const auto found = proof_.inodes.find(ino);
@@ -202,6 +208,11 @@ absl::Status Replayer::Apply(const SizeRecord& record, uint64_t sequence) {
   if (record.size < 0 || record.size > kMaxFileBytes || record.lower_limit < 0) {
     return CorruptLog("a Size record has an impossible size");
   }
+  // The truncation of the data file may not have reached the disk: what it destroyed must not show
+  // again where the file grew since, and may be older than anything that the file ever showed.
+  if (record.shrinks != 0 && Lost(record.ino) && !Confirmed(record.ino, sequence)) {
+    destroyed_[record.ino].push_back({sequence, record.size, kMaxFileBytes});
+  }
   return With(record.ino, [&](InodeState& state) {
     state.layout.Apply(record, sequence);
     state.mtime = record.time;
@@ -212,8 +223,9 @@ absl::Status Replayer::Apply(const PunchRecord& record, uint64_t sequence) {
   if (record.offset < 0 || record.length < 0 || record.offset > kMaxFileBytes - record.length) {
     return CorruptLog("a Punch record has an impossible range");
   }
-  if (!Lost(record.ino) || !Confirmed(record.ino, sequence))
-    punches_.emplace_back(sequence, record);
+  if (!Lost(record.ino) || !Confirmed(record.ino, sequence)) {
+    destroyed_[record.ino].push_back({sequence, record.offset, record.offset + record.length});
+  }
   return With(record.ino, [&](InodeState& state) { state.layout.Apply(record, sequence); });
 }
 absl::Status Replayer::Apply(const CutRecord& record, uint64_t) {

@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <memory>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -14,6 +13,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 #include "fs/base/lower_tree.h"
 #include "fs/diff/directory_table.h"
 #include "fs/diff/inode_state.h"
@@ -60,7 +60,12 @@ struct LogProof {
 };
 LogProof CollectProof(const std::vector<DecodedRecord>& records);
 
-using PunchList = std::vector<std::pair<uint64_t, PunchRecord>>;
+// A range of a data file whose bytes a record destroyed.
+struct DestroyedRange {
+  uint64_t sequence = 0;  // Of the record.
+  int64_t begin = 0;
+  int64_t end = 0;
+};
 
 class Replayer {
  public:
@@ -80,8 +85,8 @@ class Replayer {
   // Whether only what was synced may be believed of an inode: after a loss, and where a sync
   // failed, since the kernel may have thrown away the pages that it could not write.
   bool Lost(uint64_t ino) const;
-  // Punches that may not have reached their data file, with their sequences.
-  const PunchList& punches() const { return punches_; }
+  // What records destroyed in the data file of `ino` that may still be there.
+  absl::Span<const DestroyedRange> Destroyed(uint64_t ino) const;
 
  private:
   bool Confirmed(uint64_t ino, uint64_t sequence) const;
@@ -122,7 +127,7 @@ class Replayer {
   const LogProof& proof_;
   const bool cache_lost_;
   DiffState state_;
-  PunchList punches_;
+  absl::flat_hash_map<uint64_t, std::vector<DestroyedRange>> destroyed_;
 };
 
 }  // namespace pbkfs

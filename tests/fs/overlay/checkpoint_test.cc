@@ -72,12 +72,12 @@ std::string Describe(OverlayFixture& fs, const std::string& log_bytes, ShutdownK
   state.names.VisitHidden([&](uint64_t parent, absl::string_view name) {
     lines.push_back(absl::StrCat("hidden ", parent, "/", name));
   });
-  for (const auto& [sequence, punch] : replayer.punches()) {
-    const auto found = state.inodes.find(punch.ino);
-    if (found == state.inodes.end()) continue;
-    // In a log with the page cache intact only the punch that has no Cut is done again.
-    if (shutdown == ShutdownKind::kProcessDied && found->second->layout.uncut != sequence) continue;
-    lines.push_back(absl::StrCat("punch ", sequence, " ", punch.ino, " ", punch.offset));
+  for (const auto& [ino, inode] : state.inodes) {
+    for (const DestroyedRange& range : replayer.Destroyed(ino)) {
+      // With the page cache intact only the destruction that has no Cut is done again.
+      if (shutdown == ShutdownKind::kProcessDied && inode->layout.uncut != range.sequence) continue;
+      lines.push_back(absl::StrCat("destroyed ", ino, " ", range.begin, "-", range.end));
+    }
   }
   std::sort(lines.begin(), lines.end());
   std::string text =

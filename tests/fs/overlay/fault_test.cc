@@ -207,6 +207,27 @@ TEST_F(FaultTest, DamageInAnEarlierSessionOfTheLogIsReportedNotSkipped) {
   EXPECT_EQ(std::filesystem::file_size(LogPath()), size) << "the evidence is kept";
 }
 
+TEST_F(FaultTest, BytesThatATruncationTookAwayStayGoneThoughItDidNotReachTheDisk) {
+  ASSERT_TRUE(fs_.Write("rel", kB, Page(2)).ok());
+  ASSERT_TRUE(fs_.Truncate("rel", 0).ok());
+  ASSERT_TRUE(fs_.Truncate("rel", 5 * kB).ok());
+  ASSERT_TRUE(fs_.overlay().FsyncDirectory().ok());
+  const std::string data = fs_.diff_path() + "/data/" + DataName("rel");
+  fs_.Die();
+  // A copied diff is judged like one after a power cut. The log reached the disk, the truncation of
+  // the data file did not.
+  const std::string copy = fs_.diff_path() + "-copy";
+  std::filesystem::copy(fs_.diff_path(), copy, std::filesystem::copy_options::recursive);
+  std::filesystem::remove_all(fs_.diff_path());
+  std::filesystem::rename(copy, fs_.diff_path());
+  std::fstream file(data, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(kB);
+  file << Page(2);
+  file.close();
+  fs_.Mount();
+  EXPECT_EQ(*fs_.Read("rel"), std::string(5 * kB, '\0')) << "old rows came back";
+}
+
 TEST_F(FaultTest, AConfigurationFileIsReplacedAsAWhole) {
   fs_.io().TakeEvents();
   fs_.io().set_hook([](const std::string& operation, const std::string& file) {
