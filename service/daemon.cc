@@ -5,13 +5,17 @@
 
 #include <cerrno>
 #include <memory>
+#include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "fs/base/io.h"
+#include "fs/base/mutex.h"
 #include "fs/base/status.h"
 #include "fs/image/image.h"
 #include "grpcpp/ext/proto_server_reflection_plugin.h"
@@ -86,6 +90,41 @@ absl::StatusOr<std::unique_ptr<MetricsServer>> StartMetrics(const DaemonOptions&
   return nullptr;
 }
 
+// Ends the process if it is not destroyed in time.
+class StopLimit {
+ public:
+  explicit StopLimit(absl::Duration limit)
+      : watch_([this, deadline = absl::Now() + limit] { Watch(deadline); }) {}
+  ~StopLimit() {
+    {
+      MutexLock lock(&mutex_);
+      stopped_ = true;
+      changed_.SignalAll();
+    }
+    watch_.join();
+  }
+
+ private:
+  void Watch(absl::Time deadline) {
+    MutexLock lock(&mutex_);
+    while (!stopped_) {
+      const absl::Duration rest = deadline - absl::Now();
+      if (rest <= absl::ZeroDuration()) {
+        spdlog::error(
+            "a mount or a call does not come to its end: the daemon ends without it; diffs are "
+            "recovered when they are mounted again");
+        _exit(1);
+      }
+      changed_.WaitFor(&mutex_, absl::ToChronoMilliseconds(rest));
+    }
+  }
+
+  Mutex mutex_;
+  CondVar changed_;
+  bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
+  std::thread watch_;  // The last: it uses the others.
+};
+
 }  // namespace
 
 sigset_t StopSignals() {
@@ -107,6 +146,7 @@ absl::Status RunDaemon(const DaemonOptions& options) {
   PBKFS_RETURN_IF_ERROR(MakeDirectory(absl::StrCat(options.state_directory, "/diffs")));
   PBKFS_ASSIGN_OR_RETURN(const PathPolicy policy,
                          PathPolicy::Create(options.allowed_roots, options.state_directory));
+  std::optional<StopLimit> stop_limit;
   // Destroyed in reverse: first what listens, then what it calls.
   RpcFigures figures;
   ImageCacheOptions cache_options;
@@ -138,6 +178,7 @@ absl::Status RunDaemon(const DaemonOptions& options) {
   while (sigwait(&signals, &signal_number) != 0) {
   }
   LogEvent(spdlog::level::info, "stopping").Field("signal", static_cast<uint64_t>(signal_number));
+  stop_limit.emplace(absl::FromChrono(kStopLimit));
   manager.StartDraining();
   health_service.Stop();
   server->Shutdown(absl::ToChronoTime(absl::Now() + absl::FromChrono(kShutdownGrace)));

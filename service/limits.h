@@ -54,6 +54,9 @@ inline constexpr std::chrono::hours kMaxUnmountWait{24};
 // A session notices within this time that its mount was detached by somebody else.
 inline constexpr std::chrono::milliseconds kDetachedGrace{1000};
 
+// What is left of the mounts of a daemon that stops is given up after this: a read of a dead file
+// server can't be ended, and service managers kill after 90 s. Loses nothing that was acknowledged.
+inline constexpr std::chrono::seconds kStopLimit{45};
 // Calls that are running get this long to finish when the daemon stops.
 inline constexpr std::chrono::seconds kShutdownGrace{5};
 

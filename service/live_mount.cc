@@ -41,7 +41,7 @@ std::optional<MountInfoEntry> FindMountAt(const std::string& target) {
 }
 
 // Ends the connection behind a mount, so that whoever uses it gets errors and its session ends.
-// Without fusectl this does nothing, and the session ends when the last user closes its files.
+// Without fusectl this does nothing; the end of the session ends the connection then.
 void AbortConnection(const MountInfoEntry& mount) {
   const size_t colon = mount.device.find(':');
   if (colon == std::string::npos) return;
@@ -49,8 +49,6 @@ void AbortConnection(const MountInfoEntry& mount) {
       absl::StrCat("/sys/fs/fuse/connections/", mount.device.substr(colon + 1), "/abort");
   std::ofstream file(path);
   file << "1";
-  file.close();
-  if (!file) spdlog::warn("{} can't be written: open files keep the detached mount alive", path);
 }
 
 // The diff's own words for a full disk.
@@ -319,10 +317,10 @@ absl::Status LiveMount::DetachTarget(const UnmountOptions& options) {
     std::this_thread::sleep_for(kUnmountRetryPeriod);
     status = UnmountFuse(target);
   }
-  if (status.ok()) return status;
+  if (status.ok()) return WaitForSession(options, deadline);
   if (options.force) return DetachFuse(target);
   if (ErrnoOf(status) != EBUSY) return status;
-  const std::vector<std::string> users = MountUsers(mount_info_.mount_id, target);
+  const std::vector<std::string> users = MountUsers(mount_info_);
   return WithField(
       ReasonError(
           absl::StatusCode::kFailedPrecondition, reason::kTargetBusy,
@@ -334,22 +332,31 @@ absl::Status LiveMount::DetachTarget(const UnmountOptions& options) {
 }
 
 absl::Status LiveMount::WaitForSession(const UnmountOptions& options, absl::Time deadline) {
-  const auto alive = [this] {
+  FuseSession* session = nullptr;
+  {
+    // It stays until Unmount has waited for it.
     ReaderLock lock(&objects_mutex_);
-    return session_->alive();
-  };
-  deadline = std::max(deadline, absl::Now() + absl::FromChrono(kDetachedGrace));
-  while (alive() && absl::Now() < deadline) std::this_thread::sleep_for(kUnmountRetryPeriod);
-  if (!alive()) return absl::OkStatus();
-  if (options.force) {
-    AbortConnection(mount_info_);
-    return absl::OkStatus();
+    session = session_.get();
   }
-  return WithField(ReasonError(absl::StatusCode::kFailedPrecondition, reason::kTargetBusy,
-                               absl::StrCat(paths().target,
-                                            " was detached from outside while files "
-                                            "are open; stop the server on it, or use --force")),
-                   "target");
+  deadline = std::max(deadline, absl::Now() + absl::FromChrono(kDetachedGrace));
+  while (session->alive() && absl::Now() < deadline && !options.cancelled()) {
+    std::this_thread::sleep_for(kUnmountRetryPeriod);
+  }
+  if (!session->alive()) return absl::OkStatus();
+  // The file system lives on: with a process that has files open on it, or only because another
+  // mount namespace was made while it was mounted here, and has a copy of the mount.
+  const std::vector<std::string> users = MountUsers(mount_info_);
+  if (!users.empty() && !options.force) {
+    return WithField(
+        ReasonError(absl::StatusCode::kFailedPrecondition, reason::kTargetBusy,
+                    absl::StrCat(paths().target, " is detached, but ", absl::StrJoin(users, ", "),
+                                 " still uses it, perhaps through another mount namespace; stop "
+                                 "the server on it, or use --force")),
+        "target");
+  }
+  AbortConnection(mount_info_);
+  session->Stop(absl::InfiniteFuture());
+  return absl::OkStatus();
 }
 
 absl::StatusOr<UnmountResult> LiveMount::Unmount(const UnmountOptions& options) {

@@ -84,7 +84,7 @@ class LiveMount {
   void Abandon();
 
   absl::Status DetachTarget(const UnmountOptions& options);
-  // After somebody else detached the target: until nobody uses the mount.
+  // After the target was detached: until nobody uses the mount.
   absl::Status WaitForSession(const UnmountOptions& options, absl::Time deadline);
   void RemoveTarget();
   // Gives back the locks, so that the backups may be deleted.

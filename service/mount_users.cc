@@ -3,14 +3,17 @@
 #include <dirent.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <climits>
 #include <fstream>
+#include <map>
 #include <memory>
+#include <sstream>
+#include <utility>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "service/limits.h"
-#include "service/path_policy.h"
 
 namespace pbkfs {
 namespace {
@@ -20,45 +23,71 @@ struct CloseDir {
 };
 using UniqueDir = std::unique_ptr<DIR, CloseDir>;
 
+// Where the file system is mounted in one mount namespace.
+using Places = std::vector<MountInfoEntry>;
+
+std::string ReadLink(const std::string& path) {
+  char target[PATH_MAX];
+  const ssize_t length = readlink(path.c_str(), target, sizeof(target));
+  return length > 0 ? std::string(target, static_cast<size_t>(length)) : std::string();
+}
+
+Places PlacesOf(const std::string& process, const MountInfoEntry& mount) {
+  std::ifstream file(absl::StrCat(process, "/mountinfo"));
+  std::ostringstream text;
+  text << file.rdbuf();
+  // As it was, where it is detached by now.
+  Places places = {mount};
+  for (MountInfoEntry& entry : ParseMountInfo(text.str())) {
+    if (entry.device == mount.device) places.push_back(std::move(entry));
+  }
+  return places;
+}
+
 // Whether /proc/PID/fdinfo/FD tells of a file on the mount.
-bool DescriptorIsOn(const std::string& fdinfo, int mount_id) {
+bool DescriptorIsOn(const std::string& fdinfo, const Places& places) {
   std::ifstream file(fdinfo);
   std::string key;
   int id = 0;
   while (file >> key) {
-    if (key == "mnt_id:") return (file >> id) && id == mount_id;
+    if (key != "mnt_id:") continue;
+    if (!(file >> id)) return false;
+    return std::any_of(places.begin(), places.end(),
+                       [id](const MountInfoEntry& place) { return place.mount_id == id; });
   }
   return false;
 }
 
-bool ProcessUses(const std::string& process, int mount_id, const std::string& mount_point) {
+bool ProcessUses(const std::string& process, const Places& places) {
   for (const char* link : {"/cwd", "/root"}) {
-    char path[PATH_MAX];
-    const ssize_t length = readlink(absl::StrCat(process, link).c_str(), path, sizeof(path));
-    if (length > 0 && IsWithin(absl::string_view(path, static_cast<size_t>(length)), mount_point)) {
-      return true;
+    const std::string path = ReadLink(absl::StrCat(process, link));
+    for (const MountInfoEntry& place : places) {
+      if (!path.empty() && IsWithin(path, place.mount_point)) return true;
     }
   }
   const UniqueDir descriptors(opendir(absl::StrCat(process, "/fdinfo").c_str()));
   if (descriptors == nullptr) return false;
   while (const dirent* entry = readdir(descriptors.get())) {
     if (entry->d_name[0] == '.') continue;
-    if (DescriptorIsOn(absl::StrCat(process, "/fdinfo/", entry->d_name), mount_id)) return true;
+    if (DescriptorIsOn(absl::StrCat(process, "/fdinfo/", entry->d_name), places)) return true;
   }
   return false;
 }
 
 }  // namespace
 
-std::vector<std::string> MountUsers(int mount_id, const std::string& mount_point) {
+std::vector<std::string> MountUsers(const MountInfoEntry& mount) {
   std::vector<std::string> users;
   const UniqueDir processes(opendir("/proc"));
   if (processes == nullptr) return users;
+  std::map<std::string, Places> namespaces;
   while (const dirent* entry = readdir(processes.get())) {
     int pid = 0;
     if (!absl::SimpleAtoi(entry->d_name, &pid)) continue;
     const std::string process = absl::StrCat("/proc/", pid);
-    if (!ProcessUses(process, mount_id, mount_point)) continue;
+    const auto [places, is_new] = namespaces.try_emplace(ReadLink(process + "/ns/mnt"));
+    if (is_new) places->second = PlacesOf(process, mount);
+    if (!ProcessUses(process, places->second)) continue;
     std::string name;
     std::ifstream comm(process + "/comm");
     std::getline(comm, name);

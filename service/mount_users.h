@@ -5,12 +5,14 @@
 #include <string>
 #include <vector>
 
+#include "service/path_policy.h"
+
 namespace pbkfs {
 
-// The processes that hold a file of the mount open, or work in it: "name (pid 123)" each, a few of
-// them. `mount_id` as in /proc/self/mountinfo. Looks only at /proc, never at the mount, which may
-// hang.
-std::vector<std::string> MountUsers(int mount_id, const std::string& mount_point);
+// The processes that hold a file of the mount open, or work in it, in whatever mount namespace:
+// "name (pid 123)" each, a few of them. `mount` is what /proc/self/mountinfo says, or said, of it.
+// Looks only at /proc, never at the mount, which may hang.
+std::vector<std::string> MountUsers(const MountInfoEntry& mount);
 
 }  // namespace pbkfs
 

@@ -8,12 +8,20 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "fs/base/status.h"
 #include "fs/session/fuse_operations.h"
 #include "linux/fuse.h"
 #include "spdlog/spdlog.h"
 
 namespace pbkfs {
+namespace {
+
+constexpr int kWakeSignal = SIGUSR1;
+constexpr absl::Duration kWakePeriod = absl::Milliseconds(10);
+
+}  // namespace
 
 FuseSession::FuseSession(const SessionOptions& options)
     : options_(options), stats_(options.threads) {}
@@ -65,6 +73,20 @@ void FuseSession::Join() {
   for (std::thread& thread : threads_) {
     if (thread.joinable()) thread.join();
   }
+}
+
+bool FuseSession::Stop(absl::Time deadline) {
+  // A handler that does nothing makes the read of a waiting thread fail with EINTR.
+  struct sigaction wake = {};
+  wake.sa_handler = [](int) {};
+  sigaction(kWakeSignal, &wake, nullptr);
+  fuse_session_exit(session_);
+  while (alive() && absl::Now() < deadline) {
+    // Again and again: a thread that has yet to begin its read misses the first one.
+    for (std::thread& thread : threads_) pthread_kill(thread.native_handle(), kWakeSignal);
+    absl::SleepFor(kWakePeriod);
+  }
+  return !alive();
 }
 
 FuseSession::~FuseSession() {

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "fs/base/unique_fd.h"
 #include "fs/overlay/overlay.h"
 #include "fs/session/request_stats.h"
@@ -42,6 +43,9 @@ class FuseSession {
   bool alive() const { return running_threads_.load(std::memory_order_acquire) > 0; }
   // Waits until the connection has ended and every request is answered.
   void Join();
+  // Reads no more requests, though the kernel has not ended the connection; those that were read
+  // are answered. False where some still are not at `deadline`.
+  bool Stop(absl::Time deadline);
   FuseFigures Figures() const;
 
  private:
