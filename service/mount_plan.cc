@@ -11,7 +11,6 @@
 #include "absl/strings/str_join.h"
 #include "fs/base/status.h"
 #include "fs/catalog/catalog.h"
-#include "fs/image/external_tree.h"
 #include "service/limits.h"
 #include "service/lower_files.h"
 #include "service/proto_convert.h"
@@ -244,7 +243,7 @@ absl::StatusOr<MountPlan> PlanMount(const v1::MountRequest& request, const Reque
   PBKFS_RETURN_IF_ERROR(CheckTarget(plan));
   PBKFS_RETURN_IF_ERROR(FillDiff(&plan, io));
   PBKFS_RETURN_IF_ERROR(FillClone(&plan));
-  PBKFS_ASSIGN_OR_RETURN(plan.side_tree, MakeExternalTree(plan.image));
+  PBKFS_ASSIGN_OR_RETURN(plan.side_tree, plan.image->MakeExternalTree());
   std::vector<std::string> wal_warnings;
   PBKFS_RETURN_IF_ERROR(
       CheckTablespaceWal(*plan.image, request.allow_tablespace_wal(), &wal_warnings));

@@ -77,6 +77,23 @@ absl::StatusOr<std::string> ReadWhole(const OpenedFile& file, size_t limit) {
   }
 }
 
+absl::Status ReadInPieces(const OpenedFile& file, size_t limit,
+                          absl::FunctionRef<void(absl::string_view)> take) {
+  constexpr size_t kPieceBytes = 256 << 10;
+  std::vector<char> piece(kPieceBytes);
+  size_t done = 0;
+  while (true) {
+    const ssize_t count =
+        pread(file.fd.get(), piece.data(), piece.size(), static_cast<off_t>(done));
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return ErrnoError(errno, "cannot read");
+    if (count == 0) return absl::OkStatus();
+    done += static_cast<size_t>(count);
+    if (done > limit) return CorruptFile(absl::StrCat("the file has more than ", limit, " bytes"));
+    take(absl::string_view(piece.data(), static_cast<size_t>(count)));
+  }
+}
+
 absl::Status ReadExactly(int fd, int64_t offset, absl::Span<uint8_t> out) {
   while (!out.empty()) {
     const ssize_t count = pread(fd, out.data(), out.size(), offset);

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
@@ -44,6 +45,11 @@ absl::StatusOr<OpenedFile> OpenRegularBeneath(int directory, absl::string_view p
 
 // The whole file. DATA_LOSS where it has more than `limit` bytes.
 absl::StatusOr<std::string> ReadWhole(const OpenedFile& file, size_t limit);
+
+// The whole file from its begin, piece by piece, each to `take`; a piece is gone after that.
+// DATA_LOSS where it has more than `limit` bytes.
+absl::Status ReadInPieces(const OpenedFile& file, size_t limit,
+                          absl::FunctionRef<void(absl::string_view)> take);
 
 // Fills `out` from `offset`. DATA_LOSS where the file ends before.
 absl::Status ReadExactly(int fd, int64_t offset, absl::Span<uint8_t> out);

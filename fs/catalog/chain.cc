@@ -10,7 +10,6 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "fs/base/crc32c.h"
 #include "fs/base/status.h"
 #include "fs/catalog/limits.h"
 
@@ -183,39 +182,67 @@ absl::StatusOr<std::unique_ptr<ChainMember>> LoadControl(const Instance& instanc
   return member;
 }
 
-// `parent` is the list of the member before, or null.
-absl::Status LoadList(ChainMember& member, const FileList* parent) {
+// Reads the list of a member, and checks what can be checked without the others.
+absl::Status ReadList(ChainMember& member, ListVisitor visit) {
   PBKFS_ASSIGN_OR_RETURN(const OpenedFile file,
                          OpenRegularBeneath(member.directory_fd.get(), kFileListName));
-  PBKFS_ASSIGN_OR_RETURN(std::string text, ReadWhole(file, kMaxFileListBytes));
+  const bool is_full = member.control.mode == BackupMode::kFull;
+  PBKFS_ASSIGN_OR_RETURN(
+      const ListDigest digest,
+      ReadFileList(file, [is_full, visit](const ListedFile& listed) -> absl::Status {
+        if (is_full && listed.entry.size < 0) {
+          return Corrupt(
+              absl::StrCat("'", listed.entry.path,
+                           "' is listed as unchanged since the parent, but a FULL has none"));
+        }
+        return visit(listed);
+      }));
   const auto* const broken_end = std::end(kBrokenListVersions);
-  if (text.size() >= kBrokenListBytes && std::find(std::begin(kBrokenListVersions), broken_end,
-                                                   member.control.program_version) != broken_end) {
-    return Corrupt(absl::StrCat(kFileListName, " has ", text.size(), " bytes, and pg_probackup ",
+  if (digest.bytes >= kBrokenListBytes && std::find(std::begin(kBrokenListVersions), broken_end,
+                                                    member.control.program_version) != broken_end) {
+    return Corrupt(absl::StrCat(kFileListName, " has ", digest.bytes, " bytes, and pg_probackup ",
                                 member.control.program_version_text, " wrote lists of ",
                                 kBrokenListBytes,
                                 " bytes and more with errors; take a new FULL backup with a newer "
                                 "pg_probackup"));
   }
-  const uint32_t crc = Crc32c(text.data(), text.size());
-  if (member.control.content_crc != 0 && crc != member.control.content_crc) {
-    return Corrupt(absl::StrCat(kFileListName, " has CRC ", crc, ", but backup.control says ",
-                                member.control.content_crc));
+  if (member.control.content_crc != 0 && digest.crc != member.control.content_crc) {
+    return Corrupt(absl::StrCat(kFileListName, " has CRC ", digest.crc,
+                                ", but backup.control says ", member.control.content_crc));
   }
-  absl::StatusOr<FileList> list = FileList::Parse(std::move(text), parent);
-  if (!list.ok()) return Annotate(list.status(), kFileListName);
-  if (member.control.mode == BackupMode::kFull) {
-    for (const FileEntry& entry : list->entries()) {
-      if (entry.size >= 0) continue;
-      return Corrupt(
-          absl::StrCat(kFileListName, ": '", entry.path,
-                       "' is listed as unchanged since the parent, but a FULL has none"));
-    }
-  }
-  member.list = *std::move(list);
+  if (!digest.status.ok()) return Annotate(digest.status, kFileListName);
   member.list_identity = file.identity;
-  member.list_crc = crc;
+  member.list_crc = digest.crc;
   return absl::OkStatus();
+}
+
+absl::Status OfBackup(const ChainMember& member, const absl::Status& status) {
+  return status.ok() ? status : Annotate(status, absl::StrCat("backup ", member.id));
+}
+
+absl::StatusOr<FileList> ReadTipList(ChainMember& tip) {
+  FileList list;
+  PBKFS_RETURN_IF_ERROR(ReadList(tip, [&list](const ListedFile& listed) {
+    list.Add(listed);
+    return absl::OkStatus();
+  }));
+  if (absl::Status status = list.Finish(); !status.ok()) return Annotate(status, kFileListName);
+  return list;
+}
+
+// The lists, one after the other, the newest first.
+absl::StatusOr<ChainFiles> LoadFiles(const std::vector<std::unique_ptr<ChainMember>>& members) {
+  ChainMember& tip = *members.back();
+  absl::StatusOr<FileList> tip_list = ReadTipList(tip);
+  if (!tip_list.ok()) return OfBackup(tip, tip_list.status());
+  ChainFilesBuilder builder(*std::move(tip_list), members.size());
+  for (auto member = std::next(members.rbegin()); member != members.rend(); ++member) {
+    absl::Status status = ReadList(
+        **member, [&builder](const ListedFile& listed) { return builder.Add(listed.entry); });
+    if (status.ok()) status = builder.EndMember();
+    if (!status.ok()) return OfBackup(**member, status);
+  }
+  return builder.Finish();
 }
 
 }  // namespace
@@ -286,12 +313,10 @@ absl::StatusOr<std::shared_ptr<const Chain>> ResolveChain(std::shared_ptr<const 
   PBKFS_ASSIGN_OR_RETURN(const std::vector<const Backup*> found, FindChain(backups, *tip, force));
 
   auto chain = std::make_shared<Chain>();
+  std::vector<std::unique_ptr<ChainMember>> members;
   for (const Backup* backup : found) {
-    const auto annotate = [backup](const absl::Status& status) {
-      return Annotate(status, absl::StrCat("backup ", backup->id));
-    };
     absl::StatusOr<std::unique_ptr<ChainMember>> member = LoadControl(*instance, *backup);
-    if (!member.ok()) return annotate(member.status());
+    if (!member.ok()) return Annotate(member.status(), absl::StrCat("backup ", backup->id));
     // The control file may have been replaced since it was listed.
     const absl::string_view difference = ControlDifference(backup->control, (*member)->control);
     if (!difference.empty()) {
@@ -299,11 +324,11 @@ absl::StatusOr<std::shared_ptr<const Chain>> ResolveChain(std::shared_ptr<const 
                                          " changed while its chain was resolved: ", difference,
                                          "; try again"));
     }
-    const FileList* parent = chain->members.empty() ? nullptr : &chain->members.back()->list;
-    const absl::Status status = LoadList(**member, parent);
-    if (!status.ok()) return annotate(status);
-    chain->members.push_back(*std::move(member));
+    members.push_back(*std::move(member));
   }
+  PBKFS_ASSIGN_OR_RETURN(chain->files, LoadFiles(members));
+  chain->members.insert(chain->members.end(), std::make_move_iterator(members.begin()),
+                        std::make_move_iterator(members.end()));
   chain->instance = std::move(instance);
   chain->watch = std::make_unique<ChainWatch>(*chain);
   // A list that was replaced while it was read shows in the control file, which is replaced after

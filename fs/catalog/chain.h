@@ -14,8 +14,8 @@
 #include "fs/catalog/backup_control.h"
 #include "fs/catalog/beneath.h"
 #include "fs/catalog/catalog.h"
+#include "fs/catalog/chain_files.h"
 #include "fs/catalog/chain_watch.h"
-#include "fs/catalog/file_list.h"
 #include "fs/catalog/format_rules.h"
 
 namespace pbkfs {
@@ -30,13 +30,13 @@ struct ChainMember {
   FileIdentity control_identity;  // Of backup.control when the chain was resolved.
   FileIdentity list_identity;     // Of backup_content.control, likewise.
   uint32_t list_crc = 0;          // CRC-32C of its whole content.
-  FileList list;
 };
 
 struct Chain {
   std::shared_ptr<const Instance> instance;
   std::vector<std::unique_ptr<const ChainMember>>
       members;  // [0] is the FULL, back() the backup that is wanted.
+  ChainFiles files;
   const ChainMember& tip() const { return *members.back(); }
 
   // OK while backup.control of member `index` says what it said at resolution; otherwise

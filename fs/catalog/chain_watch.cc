@@ -92,8 +92,11 @@ absl::Status ChainWatch::Compare(size_t index, int directory, Member& member) co
   }
   PBKFS_ASSIGN_OR_RETURN(const OpenedFile list, OpenRegularBeneath(directory, kFileListName));
   if (!(list.identity == member.list)) {
-    PBKFS_ASSIGN_OR_RETURN(const std::string content, ReadWhole(list, kMaxFileListBytes));
-    if (Crc32c(content.data(), content.size()) != resolved.list_crc) {
+    uint32_t crc = 0;
+    PBKFS_RETURN_IF_ERROR(ReadInPieces(list, kMaxFileListBytes, [&crc](absl::string_view piece) {
+      crc = Crc32c(crc, piece.data(), piece.size());
+    }));
+    if (crc != resolved.list_crc) {
       return absl::UnavailableError("its list of files");
     }
   }

@@ -3,13 +3,16 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <cstring>
 #include <limits>
+#include <string>
 #include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "fs/base/crc32c.h"
 #include "fs/base/status.h"
 #include "fs/catalog/beneath.h"
 #include "fs/catalog/limits.h"
@@ -141,8 +144,7 @@ constexpr FieldRule kRules[kFieldCount] = {
 };
 
 struct ParsedLine {
-  FileEntry entry;
-  absl::string_view linked;  // Target of a legacy symlink entry.
+  ListedFile file;
   int64_t values[kFieldCount];
   bool given[kFieldCount] = {};
   int next_field = 0;
@@ -164,9 +166,9 @@ absl::Status TakeField(absl::string_view key, absl::string_view value, ParsedLin
     return absl::OkStatus();
   }
   if (key == "compress_alg") {
-    PBKFS_ASSIGN_OR_RETURN(line.entry.compress_alg, ParseAlgorithm(value));
+    PBKFS_ASSIGN_OR_RETURN(line.file.entry.compress_alg, ParseAlgorithm(value));
   } else if (key == "linked") {
-    line.linked = value;
+    line.file.linked = value;
   }
   return absl::OkStatus();  // Keys that we don't know are ignored.
 }
@@ -206,10 +208,10 @@ absl::Status CheckEntry(const FileEntry& entry) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<ParsedLine> ParseLine(absl::string_view text) {
+absl::StatusOr<ListedFile> ParseLine(absl::string_view text) {
   if (text.size() > kMaxListLineBytes) return Corrupt("the line is too long");
   ParsedLine line;
-  FileEntry& entry = line.entry;
+  FileEntry& entry = line.file.entry;
   if (!TakePath(text, entry.path)) return Corrupt("the line does not begin with a path");
   PBKFS_RETURN_IF_ERROR(TakeFields(text, line));
   for (int field = 0; field < kMandatoryFields; ++field) {
@@ -230,14 +232,67 @@ absl::StatusOr<ParsedLine> ParseLine(absl::string_view text) {
   entry.hdr_off = values[kHeaderOffset];
   entry.hdr_size = static_cast<int32_t>(values[kHeaderSize]);
   PBKFS_RETURN_IF_ERROR(CheckEntry(entry));
-  if (line.linked.find('\0') != absl::string_view::npos) return Corrupt("the link has a NUL byte");
-  return line;
+  if (line.file.linked.find('\0') != absl::string_view::npos) {
+    return Corrupt("the link has a NUL byte");
+  }
+  return line.file;
 }
 
 bool EntryLess(const FileEntry& a, const FileEntry& b) {
   if (a.external_dir != b.external_dir) return a.external_dir < b.external_dir;
   return a.path < b.path;
 }
+
+// Cuts pieces of a file into lines, and gives them to the visitor.
+class LineReader {
+ public:
+  explicit LineReader(ListVisitor visit) : visit_(visit) {}
+
+  const absl::Status& status() const { return status_; }
+
+  void Take(absl::string_view piece) {
+    while (status_.ok()) {
+      const size_t end = piece.find('\n');
+      if (end == absl::string_view::npos) break;
+      TakeLine(piece.substr(0, end));
+      piece.remove_prefix(end + 1);
+    }
+    if (!status_.ok()) return;
+    // The line goes on in the next piece; one that is too long already is not collected.
+    absl::StrAppend(&rest_, piece.substr(0, kMaxListLineBytes + 1));
+    if (rest_.size() > kMaxListLineBytes) TakeLine("");
+  }
+
+  // After the last piece: a last line may lack its end.
+  void Finish() {
+    if (status_.ok()) TakeLine("");
+  }
+
+ private:
+  void TakeLine(absl::string_view end) {
+    ++number_;
+    absl::string_view line = end;
+    if (!rest_.empty()) {
+      absl::StrAppend(&rest_, end);
+      line = rest_;
+    }
+    if (!line.empty()) {
+      const absl::StatusOr<ListedFile> file = ParseLine(line);
+      status_ = file.ok() ? visit_(*file) : file.status();
+      if (!status_.ok()) status_ = Annotate(status_, absl::StrCat("line ", number_));
+    }
+    rest_.clear();
+  }
+
+  const ListVisitor visit_;
+  absl::Status status_;
+  std::string rest_;  // The begin of a line whose end was not there yet.
+  int64_t number_ = 0;
+};
+
+// Room for texts is taken in blocks of this size; a path and a link target fit into one.
+constexpr size_t kTextBlockBytes = 64 << 10;
+static_assert(kMaxListLineBytes < kTextBlockBytes);
 
 }  // namespace
 
@@ -253,61 +308,58 @@ bool FileEntry::IsTablespaceLink() const {
   return S_ISLNK(mode) && absl::ConsumePrefix(&name, "pg_tblspc/") && !absl::StrContains(name, '/');
 }
 
-absl::StatusOr<FileList> FileList::Parse(std::string text, const FileList* sharer) {
-  if (text.size() > kMaxFileListBytes) {
-    return Corrupt(absl::StrCat("the list has more than ", kMaxFileListBytes, " bytes"));
-  }
+absl::StatusOr<ListDigest> ReadFileList(const OpenedFile& file, ListVisitor visit) {
+  ListDigest digest;
+  LineReader lines(visit);
+  PBKFS_RETURN_IF_ERROR(ReadInPieces(file, kMaxFileListBytes, [&](absl::string_view piece) {
+    digest.bytes += piece.size();
+    digest.crc = Crc32c(digest.crc, piece.data(), piece.size());
+    lines.Take(piece);
+  }));
+  lines.Finish();
+  digest.status = lines.status();
+  return digest;
+}
+
+absl::StatusOr<FileList> FileList::Parse(absl::string_view text) {
   FileList list;
-  absl::string_view rest = text;
-  for (int64_t number = 1; !rest.empty(); ++number) {
-    const size_t end = std::min(rest.find('\n'), rest.size());
-    const absl::string_view line = rest.substr(0, end);
-    rest.remove_prefix(std::min(end + 1, rest.size()));
-    if (line.empty()) continue;
-    const absl::StatusOr<ParsedLine> parsed = ParseLine(line);
-    if (!parsed.ok()) return Annotate(parsed.status(), absl::StrCat("line ", number));
-    list.entries_.push_back(parsed->entry);
-    if (!parsed->linked.empty()) {
-      list.links_.push_back({parsed->entry.path, parsed->entry.external_dir, parsed->linked});
-    }
-  }
-  std::sort(list.entries_.begin(), list.entries_.end(), EntryLess);
-  list.entries_.shrink_to_fit();
-  list.KeepTexts(sharer);
-  PBKFS_RETURN_IF_ERROR(list.CheckNames());
+  const auto add = [&list](const ListedFile& file) {
+    list.Add(file);
+    return absl::OkStatus();
+  };
+  LineReader lines(add);
+  lines.Take(text);
+  lines.Finish();
+  PBKFS_RETURN_IF_ERROR(lines.status());
+  PBKFS_RETURN_IF_ERROR(list.Finish());
   return list;
 }
 
-void FileList::KeepTexts(const FileList* sharer) {
-  static const std::vector<FileEntry>& nothing = *new std::vector<FileEntry>();
-  const std::vector<FileEntry>& shared = sharer != nullptr ? sharer->entries_ : nothing;
-  // Both lists are sorted: one pass over both finds what they have in common.
-  size_t at = 0;
-  const auto share = [&shared, &at](FileEntry& entry) {
-    while (at < shared.size() && EntryLess(shared[at], entry)) ++at;
-    if (at == shared.size() || EntryLess(entry, shared[at])) return false;
-    entry.path = shared[at].path;
-    return true;
-  };
-  std::vector<FileEntry*> own;
-  size_t own_bytes = 0;
-  for (FileEntry& entry : entries_) {
-    if (share(entry)) continue;
-    own.push_back(&entry);
-    own_bytes += entry.path.size();
+void FileList::Add(const ListedFile& file) {
+  entries_.push_back(file.entry);
+  FileEntry& entry = entries_.back();
+  entry.path = Keep(entry.path);
+  if (!file.linked.empty()) {
+    links_.push_back({entry.path, entry.external_dir, Keep(file.linked)});
   }
-  for (const Link& link : links_) own_bytes += link.path.size() + link.target.size();
-  text_.reserve(own_bytes);  // Views into it must stay valid while it grows.
-  const auto keep = [this](absl::string_view& view) {
-    const size_t begin = text_.size();
-    text_.insert(text_.end(), view.begin(), view.end());
-    view = absl::string_view(text_.data() + begin, view.size());
-  };
-  for (FileEntry* entry : own) keep(entry->path);
-  for (Link& link : links_) {
-    keep(link.path);
-    keep(link.target);
+}
+
+absl::Status FileList::Finish() {
+  std::sort(entries_.begin(), entries_.end(), EntryLess);
+  entries_.shrink_to_fit();
+  return CheckNames();
+}
+
+// In blocks: a text that grows would leave the views into it behind.
+absl::string_view FileList::Keep(absl::string_view text) {
+  if (text.size() > text_room_) {
+    texts_.push_back(std::make_unique<char[]>(kTextBlockBytes));
+    text_room_ = kTextBlockBytes;
   }
+  char* const place = texts_.back().get() + kTextBlockBytes - text_room_;
+  memcpy(place, text.data(), text.size());
+  text_room_ -= text.size();
+  return absl::string_view(place, text.size());
 }
 
 absl::string_view FileList::LinkTarget(const FileEntry& entry) const {

@@ -4,12 +4,14 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <string>
+#include <memory>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "fs/catalog/beneath.h"
 
 namespace pbkfs {
 
@@ -17,7 +19,7 @@ enum class CompressAlg : uint8_t { kNone, kZlib, kPglz, kLz4, kZstd };
 inline constexpr size_t kCompressAlgCount = 5;
 absl::string_view CompressAlgName(CompressAlg algorithm);
 
-// Packed: a chain of seven members with 100,000 files each has 700,000 of these.
+// Packed: there are 100,000 and more of these.
 struct FileEntry {
   absl::string_view path;  // Relative, '/' separated, valid as long as the list.
   // Stored bytes; -1 = unchanged since the parent, 0 = empty (never open the file).
@@ -42,14 +44,37 @@ struct FileEntry {
 };
 static_assert(sizeof(FileEntry) <= 64);
 
-// The parsed list, sorted by (external_dir, path). Owns the text that the entries point into.
+// One line of a list.
+struct ListedFile {
+  FileEntry entry;
+  absl::string_view linked;  // The target of a legacy symlink; "" where there is none.
+};
+
+// Gets every line of a list, in its order. Views into it are good for the call only.
+using ListVisitor = absl::FunctionRef<absl::Status(const ListedFile&)>;
+
+// What is known of a list after it was read.
+struct ListDigest {
+  size_t bytes = 0;
+  uint32_t crc = 0;     // CRC-32C of all bytes.
+  absl::Status status;  // The first line that is damaged, or that the visitor did not like.
+};
+
+// Reads a list to its end, in pieces: lists of a hundred thousand files have tens of megabytes, and
+// a chain has one for each member. Bad lines are told of in the digest: whoever calls knows the
+// right CRC, which says more.
+absl::StatusOr<ListDigest> ReadFileList(const OpenedFile& file, ListVisitor visit);
+
+// The files of a list, sorted by (external_dir, path). Owns the texts that the entries point to.
 class FileList {
  public:
-  // Parses `text`, the whole file. DATA_LOSS (CATALOG_CORRUPT) with the line number for damage,
+  // Parses `text`, a whole file. DATA_LOSS (CATALOG_CORRUPT) with the line number for damage,
   // UNIMPLEMENTED (UNSUPPORTED_FORMAT) for an unknown codec.
-  // Paths that `sharer` has too are its texts; it must then outlive this list. Lists of a chain are
-  // mostly the same paths.
-  static absl::StatusOr<FileList> Parse(std::string text, const FileList* sharer = nullptr);
+  static absl::StatusOr<FileList> Parse(absl::string_view text);
+
+  // Or line by line: Add each, then Finish.
+  void Add(const ListedFile& file);
+  absl::Status Finish();
 
   const std::vector<FileEntry>& entries() const { return entries_; }
   // Null where there is none.
@@ -58,11 +83,11 @@ class FileList {
   absl::string_view LinkTarget(const FileEntry& entry) const;
 
  private:
+  absl::string_view Keep(absl::string_view text);
   absl::Status CheckNames() const;
-  // Copies the texts that entries and links point to, but for those that `sharer` has.
-  void KeepTexts(const FileList* sharer);
 
-  std::vector<char> text_;
+  std::vector<std::unique_ptr<char[]>> texts_;
+  size_t text_room_ = 0;  // Free bytes at the end of the last of texts_.
   std::vector<FileEntry> entries_;
   // Entries that are symlinks. Few.
   struct Link {

@@ -77,6 +77,11 @@ class Image : public LowerTree {
   // Looks at every member of the chain now. UNAVAILABLE (errno EIO) with the reason where one is
   // gone or another; reads fail with the same until it is back.
   virtual absl::Status Health() const = 0;
+  // The external directories of the backup, as a tree of their own: "external/<N>/…", N counted
+  // from 1 in the order of their original names, as pg_probackup stores them (format document,
+  // section 8.8). Null where it has none. DATA_LOSS (CATALOG_CORRUPT) where the lists contradict
+  // each other.
+  virtual absl::StatusOr<std::shared_ptr<const LowerTree>> MakeExternalTree() const = 0;
 };
 
 }  // namespace pbkfs

@@ -38,7 +38,9 @@ absl::Status VerifyControl(int fd, const FileEntry& entry) {
 }
 
 absl::Status VerifyContent(int fd, const FileEntry& entry, const FormatRules& rules) {
-  if (entry.path == kControlPath && rules.control_inner_crc) return VerifyControl(fd, entry);
+  if (entry.path == kControlPath && entry.external_dir == 0 && rules.control_inner_crc) {
+    return VerifyControl(fd, entry);
+  }
   posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
   std::vector<uint8_t> buffer(
       static_cast<size_t>(std::min<int64_t>(entry.size, kVerifyBufferBytes)));
@@ -109,7 +111,7 @@ absl::StatusOr<std::shared_ptr<const PageIndex>> ImageCore::IndexOf(
     return BlocksOf(member, entry);
   };
   return caches_->indexes.Get(
-      id_, ino, [&]() { return BuildPageIndex(HistoryOf(*chain_, tip_entry), blocks); });
+      id_, ino, [&]() { return BuildPageIndex(chain_->files.HistoryOf(tip_entry), blocks); });
 }
 
 absl::StatusOr<StoredBlocks> ImageCore::BlocksOf(size_t member, const FileEntry& entry) const {
@@ -185,14 +187,14 @@ absl::StatusOr<StoredFiles::FilePtr> ImageCore::OpenStream(size_t member,
   return file;
 }
 
-absl::StatusOr<StoredFiles::FilePtr> ImageCore::OpenCopy(LowerIno ino, size_t member,
+absl::StatusOr<StoredFiles::FilePtr> ImageCore::OpenCopy(size_t member,
                                                          const FileEntry& entry) const {
   PBKFS_ASSIGN_OR_RETURN(StoredFiles::FilePtr file,
                          caches_->stored_files.Open(id_, *chain_, member, &entry));
   if (file->verified.load(std::memory_order_acquire)) return file;
   {
     MutexLock lock(&mutex_);
-    const auto known = verified_.find(ino);
+    const auto known = verified_.find(&entry);
     if (known != verified_.end() && known->second == file->identity) {
       file->verified.store(true, std::memory_order_release);
       return file;
@@ -200,7 +202,7 @@ absl::StatusOr<StoredFiles::FilePtr> ImageCore::OpenCopy(LowerIno ino, size_t me
   }
   PBKFS_RETURN_IF_ERROR(VerifyContent(file->fd.get(), entry, chain_->members[member]->format));
   MutexLock lock(&mutex_);
-  verified_[ino] = file->identity;
+  verified_[&entry] = file->identity;
   file->verified.store(true, std::memory_order_release);
   return file;
 }

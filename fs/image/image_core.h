@@ -38,8 +38,7 @@ class ImageCore {
   // A stored page stream of a member, open.
   absl::StatusOr<StoredFiles::FilePtr> OpenStream(size_t member, const FileEntry& entry) const;
   // A whole-file copy, open, after its content passed the check of the list.
-  absl::StatusOr<StoredFiles::FilePtr> OpenCopy(LowerIno ino, size_t member,
-                                                const FileEntry& entry) const;
+  absl::StatusOr<StoredFiles::FilePtr> OpenCopy(size_t member, const FileEntry& entry) const;
   // "file 'path' of backup ID", for messages.
   std::string Describe(size_t member, absl::string_view path) const;
 
@@ -53,7 +52,7 @@ class ImageCore {
   const uint64_t id_;
   mutable Mutex mutex_;
   // Survives the closing of the file: the same bytes are not read twice for it.
-  mutable absl::flat_hash_map<LowerIno, FileIdentity> verified_ ABSL_GUARDED_BY(mutex_);
+  mutable absl::flat_hash_map<const FileEntry*, FileIdentity> verified_ ABSL_GUARDED_BY(mutex_);
   // Hashes of the identities of page streams that were opened.
   mutable absl::flat_hash_map<const FileEntry*, uint64_t> streams_ ABSL_GUARDED_BY(mutex_);
   // Files whose map is known to be bad.

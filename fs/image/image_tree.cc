@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cassert>
 #include <limits>
+#include <utility>
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
@@ -15,6 +16,12 @@ namespace pbkfs {
 namespace {
 
 constexpr uint32_t kDirectoryMode = S_IFDIR | 0700;
+// Above the external directories.
+constexpr absl::string_view kExternal = "external";
+
+absl::Status Corrupt(absl::string_view what) {
+  return ReasonError(absl::StatusCode::kDataLoss, reason::kCatalogCorrupt, what);
+}
 
 absl::string_view ParentPath(absl::string_view path) {
   const size_t slash = path.rfind('/');
@@ -35,37 +42,64 @@ bool IsHiddenFile(absl::string_view path) {
 
 absl::StatusOr<ImageTree> ImageTree::Build(const FileList& list) {
   ImageTree tree;
-  std::vector<ImageNode>& nodes = tree.nodes_;
-  nodes.push_back({});
-  nodes[0].mode = kDirectoryMode;
-  absl::flat_hash_set<absl::string_view> unlisted;
-  absl::string_view known_parent;  // Neighbours mostly share their directory.
+  tree.nodes_.reserve(list.entries().size() + 1);
   for (const FileEntry& entry : list.entries()) {
     if (entry.external_dir != 0) break;  // Sorted: PGDATA comes first.
     if (S_ISREG(entry.mode) && IsHiddenFile(entry.path)) continue;
-    ImageNode node;
-    node.path = entry.path;
-    node.entry = &entry;
     // The target is the directory of the cluster that was backed up: never to be followed.
-    node.mode = entry.IsTablespaceLink() ? kDirectoryMode : entry.mode;
-    nodes.push_back(node);
-    for (absl::string_view parent = ParentPath(entry.path);
-         !parent.empty() && parent != known_parent; parent = ParentPath(parent)) {
-      if (list.Find(parent) != nullptr || !unlisted.insert(parent).second) break;
-      ImageNode directory;
-      directory.path = parent;
-      directory.mode = kDirectoryMode;
-      nodes.push_back(directory);
-    }
-    known_parent = ParentPath(entry.path);
+    tree.Add(entry.path, entry.IsTablespaceLink() ? kDirectoryMode : entry.mode, &entry);
   }
-  if (nodes.size() >= std::numeric_limits<uint32_t>::max()) {
+  PBKFS_RETURN_IF_ERROR(tree.Finish());
+  return tree;
+}
+
+absl::StatusOr<ImageTree> ImageTree::BuildExternal(const FileList& list, size_t count) {
+  ImageTree tree;
+  const auto keep = [&tree](std::string path) -> absl::string_view {
+    return tree.paths_.emplace_back(std::move(path));
+  };
+  for (size_t i = 1; i <= count; ++i) {
+    tree.Add(keep(absl::StrCat(kExternal, "/", i)), kDirectoryMode, nullptr);
+  }
+  for (const FileEntry& entry : list.entries()) {
+    if (entry.external_dir == 0) continue;
+    if (entry.IsPageStream()) {
+      return Corrupt(absl::StrCat("'", entry.path, "' of external directory ", entry.external_dir,
+                                  " is listed as a file of relation pages"));
+    }
+    tree.Add(keep(absl::StrCat(kExternal, "/", entry.external_dir, "/", entry.path)), entry.mode,
+             &entry);
+  }
+  if (!tree.nodes_.empty()) PBKFS_RETURN_IF_ERROR(tree.Finish());
+  return tree;
+}
+
+void ImageTree::Add(absl::string_view path, uint32_t mode, const FileEntry* entry) {
+  ImageNode& node = nodes_.emplace_back();
+  node.path = path;
+  node.mode = mode;
+  node.entry = entry;
+}
+
+absl::Status ImageTree::Finish() {
+  absl::flat_hash_set<absl::string_view> directories = {""};
+  for (const ImageNode& node : nodes_) {
+    if (S_ISDIR(node.mode)) directories.insert(node.path);
+  }
+  // Those above the nodes that are not listed.
+  for (size_t i = 0, listed = nodes_.size(); i < listed; ++i) {
+    absl::string_view path = ParentPath(nodes_[i].path);
+    for (; directories.insert(path).second; path = ParentPath(path)) {
+      Add(path, kDirectoryMode, nullptr);
+    }
+  }
+  Add("", kDirectoryMode, nullptr);
+  if (nodes_.size() >= std::numeric_limits<uint32_t>::max()) {
     return absl::ResourceExhaustedError("the image has more than 2^32 files");
   }
-  std::sort(nodes.begin(), nodes.end(),
+  std::sort(nodes_.begin(), nodes_.end(),
             [](const ImageNode& a, const ImageNode& b) { return a.path < b.path; });
-  PBKFS_RETURN_IF_ERROR(tree.LinkChildren());
-  return tree;
+  return LinkChildren();
 }
 
 absl::Status ImageTree::LinkChildren() {
@@ -78,8 +112,7 @@ absl::Status ImageTree::LinkChildren() {
       parent = static_cast<uint32_t>(ino - 1);
     }
     if (!S_ISDIR(nodes_[parent].mode)) {
-      return ReasonError(absl::StatusCode::kDataLoss, reason::kCatalogCorrupt,
-                         absl::StrCat("'", nodes_[i].path, "' lies below what is no directory"));
+      return Corrupt(absl::StrCat("'", nodes_[i].path, "' lies below what is no directory"));
     }
     nodes_[i].parent = parent;
     ++nodes_[parent].child_count;

@@ -1,12 +1,13 @@
-// The names of an image: which paths there are, what they are, and who is whose child. Where their
-// bytes come from is image.cc's affair.
+// The names of an image, of PGDATA or of its external directories: which paths there are, what they
+// are, and who is whose child. Where their bytes come from is image_files.h's affair.
 //
-// Compact: 64 bytes a node and 8 a child; names point into the file list of the chain's tip, which
-// must outlive the tree. Immutable after Build; thread-safe.
+// Compact: 64 bytes a node and 8 a child; names of PGDATA point into the file list of the chain's
+// tip, which must outlive the tree. Immutable after Build; thread-safe.
 #ifndef PBKFS_FS_IMAGE_IMAGE_TREE_H_
 #define PBKFS_FS_IMAGE_IMAGE_TREE_H_
 
 #include <cstdint>
+#include <deque>
 #include <optional>
 #include <string>
 #include <vector>
@@ -37,6 +38,9 @@ class ImageTree {
   // that a clone must not see. Directories that are not listed but used get mode 0700. Sizes and
   // sources are left to the caller.
   static absl::StatusOr<ImageTree> Build(const FileList& list);
+  // From the entries of external directories, "external/<N>/…" for N from 1 to `count` (format
+  // document, section 8.8). No nodes where there are none.
+  static absl::StatusOr<ImageTree> BuildExternal(const FileList& list, size_t count);
 
   // Node with inode number i + 1 is [i]; sorted by path.
   std::vector<ImageNode>& nodes() { return nodes_; }
@@ -54,10 +58,15 @@ class ImageTree {
   std::string ListHash() const;
 
  private:
+  void Add(absl::string_view path, uint32_t mode, const FileEntry* entry);
+  // Adds the root and the directories that are not listed, and orders everything.
+  absl::Status Finish();
   absl::Status LinkChildren();
 
   std::vector<ImageNode> nodes_;
   std::vector<LowerIno> children_;
+  std::deque<std::string>
+      paths_;  // Those that stand in no list; a deque keeps its elements' place.
 };
 
 // Files of PGDATA that are never shown: restore does not create the maps, and the signal files

@@ -81,44 +81,26 @@ std::shared_ptr<const PageIndex> PageIndexBuilder::Finish() {
   return std::move(index_);
 }
 
-EntryHistory HistoryOf(const Chain& chain, const FileEntry& tip_entry) {
-  EntryHistory history;
-  history.reserve(chain.members.size());
-  for (size_t i = 0; i + 1 < chain.members.size(); ++i) {
-    history.push_back(chain.members[i]->list.Find(tip_entry.path, tip_entry.external_dir));
-  }
-  history.push_back(&tip_entry);
-  return history;
-}
-
-absl::StatusOr<std::shared_ptr<const PageIndex>> BuildPageIndex(const EntryHistory& history,
+absl::StatusOr<std::shared_ptr<const PageIndex>> BuildPageIndex(const FileHistory& history,
                                                                 const PageRecordSource& source) {
+  const FileEntry& tip = *history.tip;
+  if (!history.problem.empty()) return Contradiction(tip, history.problem);
   PageIndexBuilder builder;
-  const FileEntry& tip = *history.back();
-  int64_t limit = tip.n_blocks >= 0 ? tip.n_blocks : kSegmentBlocks;
+  int64_t marked = kSegmentBlocks;
   bool has_marker = false;
-  for (size_t i = history.size(); i-- > 0;) {
-    const FileEntry* entry = history[i];
-    // Absent or empty here: whatever older members store was gone at this time.
-    if (entry == nullptr || entry->size == 0) break;
-    if (!entry->IsPageStream()) {
-      return Contradiction(tip, "a member of the chain lists it as a plain file");
-    }
-    if (entry->size > 0) {
-      const absl::StatusOr<StoredBlocks> stored = source(i, *entry);
-      if (!stored.ok()) return stored.status();
-      builder.Add(static_cast<uint32_t>(i), stored->records, limit);
-      if (stored->cut_at >= 0) {
-        limit = std::min(limit, stored->cut_at);
-        // The newest marker gave the file its length; newer members may have made it longer.
-        if (!has_marker) builder.Extend(limit);
-        has_marker = true;
-      }
+  for (const StoredPart* part : history.parts) {
+    const absl::StatusOr<StoredBlocks> stored = source(part->member, part->entry);
+    if (!stored.ok()) return stored.status();
+    const int64_t limit = std::min(marked, int64_t{part->limit});
+    builder.Add(part->member, stored->records, limit);
+    if (stored->cut_at >= 0) {
+      marked = std::min(limit, stored->cut_at);
+      // The newest marker gave the file its length; newer members may have made it longer.
+      if (!has_marker) builder.Extend(marked);
+      has_marker = true;
     }
     // Every block below the file's length has its place; nothing older can show.
     if (builder.StoredBlocks() == tip.n_blocks) break;
-    // The tip's own length is in `limit` from the start; others bind what is older than they are.
-    if (entry->n_blocks >= 0) limit = std::min(limit, int64_t{entry->n_blocks});
   }
   return builder.Finish();
 }

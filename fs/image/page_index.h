@@ -15,8 +15,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
-#include "fs/catalog/chain.h"
-#include "fs/catalog/file_list.h"
+#include "fs/catalog/chain_files.h"
 #include "fs/image/header_map.h"
 
 namespace pbkfs {
@@ -64,14 +63,10 @@ class PageIndexBuilder {
 using PageRecordSource =
     std::function<absl::StatusOr<StoredBlocks>(size_t member, const FileEntry& entry)>;
 
-// The entries of one file in all members of a chain, FULL first; null where a member has none.
-using EntryHistory = std::vector<const FileEntry*>;
-EntryHistory HistoryOf(const Chain& chain, const FileEntry& tip_entry);
-
 // Builds the index of a page stream. A block of an older member is visible only below the n_blocks
 // of every newer member that has a known one, and below the truncation marker of every member that
 // is not older: blocks that were cut off once never come back.
-absl::StatusOr<std::shared_ptr<const PageIndex>> BuildPageIndex(const EntryHistory& history,
+absl::StatusOr<std::shared_ptr<const PageIndex>> BuildPageIndex(const FileHistory& history,
                                                                 const PageRecordSource& source);
 
 }  // namespace pbkfs

@@ -31,9 +31,12 @@ PagedImageFile::PagedImageFile(std::shared_ptr<const ImageCore> core, LowerIno i
     : core_(std::move(core)),
       ino_(ino),
       tip_entry_(tip_entry),
-      history_(HistoryOf(core_->chain(), tip_entry)),
+      stored_(core_->chain().members.size()),
       size_(size) {
   assert(tip_entry.IsPageStream() && tip_entry.size != 0 && size % kPageBytes == 0);
+  for (const StoredPart* part : core_->chain().files.HistoryOf(tip_entry).parts) {
+    stored_[part->member] = &part->entry;
+  }
 }
 
 absl::Status PagedImageFile::ReadAt(int64_t offset, absl::Span<uint8_t> out, IoStats* stats) const {
@@ -114,7 +117,7 @@ absl::Status PagedImageFile::ReadRun(const Request& request, absl::Span<Wanted> 
     last = i;
   }
 
-  absl::StatusOr<StoredFiles::FilePtr> file = core_->OpenStream(member, *history_[member]);
+  absl::StatusOr<StoredFiles::FilePtr> file = core_->OpenStream(member, *stored_[member]);
   thread_local std::vector<uint8_t> buffer(kMaxRunBytes);
   const auto stored = absl::MakeSpan(buffer).first(static_cast<size_t>(end - begin));
   absl::Status status = file.status();
@@ -161,7 +164,7 @@ std::string PagedImageFile::DecodeChecked(const Wanted& wanted, absl::Span<const
   }
   const auto payload = record.subspan(kRecordHeaderBytes);
   const ChainMember& member = *core_->chain().members[wanted.location.member];
-  CompressAlg algorithm = history_[wanted.location.member]->compress_alg;
+  CompressAlg algorithm = stored_[wanted.location.member]->compress_alg;
   if (!DecodeStoredPage(member.format, algorithm, payload, page)) {
     return absl::StrCat("the payload is not a page compressed with ", CompressAlgName(algorithm));
   }

@@ -53,7 +53,7 @@ class PagedImageFile final : public LowerFile {
   const std::shared_ptr<const ImageCore> core_;
   const LowerIno ino_;
   const FileEntry& tip_entry_;
-  const EntryHistory history_;
+  std::vector<const FileEntry*> stored_;  // By member; null where it stores nothing of the file.
   const int64_t size_;
 };
 

@@ -32,16 +32,16 @@ std::shared_ptr<const LowerFile> EmptyImageFile() {
   return file;
 }
 
-PlainImageFile::PlainImageFile(std::shared_ptr<const ImageCore> core, LowerIno ino, size_t member,
+PlainImageFile::PlainImageFile(std::shared_ptr<const ImageCore> core, size_t member,
                                const FileEntry& entry)
-    : core_(std::move(core)), ino_(ino), member_(member), entry_(entry) {
+    : core_(std::move(core)), member_(member), entry_(entry) {
   assert(entry.size > 0);
 }
 
 absl::StatusOr<std::shared_ptr<const LowerFile>> PlainImageFile::Open(
-    std::shared_ptr<const ImageCore> core, LowerIno ino, size_t member, const FileEntry& entry) {
-  auto file = std::make_shared<PlainImageFile>(std::move(core), ino, member, entry);
-  const absl::Status status = file->core_->OpenCopy(ino, member, entry).status();
+    std::shared_ptr<const ImageCore> core, size_t member, const FileEntry& entry) {
+  auto file = std::make_shared<PlainImageFile>(std::move(core), member, entry);
+  const absl::Status status = file->core_->OpenCopy(member, entry).status();
   if (!status.ok()) return file->Failed(nullptr, status);
   return std::shared_ptr<const LowerFile>(std::move(file));
 }
@@ -52,7 +52,7 @@ absl::Status PlainImageFile::ReadAt(int64_t offset, absl::Span<uint8_t> out, IoS
     return OutOfRange(offset, out.size(), entry_.size);
   }
   if (out.empty()) return absl::OkStatus();
-  absl::StatusOr<StoredFiles::FilePtr> file = core_->OpenCopy(ino_, member_, entry_);
+  absl::StatusOr<StoredFiles::FilePtr> file = core_->OpenCopy(member_, entry_);
   absl::Status status = file.status();
   if (status.ok()) status = ReadExactly((*file)->fd.get(), offset, out);
   if (status.ok()) status = core_->chain().State();

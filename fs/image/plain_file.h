@@ -16,10 +16,9 @@ class PlainImageFile final : public LowerFile {
  public:
   // Opens and checks the copy. `entry`, with a size above 0, is that of the member that stores it.
   static absl::StatusOr<std::shared_ptr<const LowerFile>> Open(
-      std::shared_ptr<const ImageCore> core, LowerIno ino, size_t member, const FileEntry& entry);
+      std::shared_ptr<const ImageCore> core, size_t member, const FileEntry& entry);
 
-  PlainImageFile(std::shared_ptr<const ImageCore> core, LowerIno ino, size_t member,
-                 const FileEntry& entry);
+  PlainImageFile(std::shared_ptr<const ImageCore> core, size_t member, const FileEntry& entry);
   int64_t Size() const override { return entry_.size; }
   absl::Status ReadAt(int64_t offset, absl::Span<uint8_t> out, IoStats* stats) const override;
 
@@ -27,7 +26,6 @@ class PlainImageFile final : public LowerFile {
   absl::Status Failed(IoStats* stats, const absl::Status& cause) const;
 
   const std::shared_ptr<const ImageCore> core_;
-  const LowerIno ino_;
   const size_t member_;
   const FileEntry& entry_;
 };

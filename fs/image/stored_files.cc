@@ -1,5 +1,7 @@
 #include "fs/image/stored_files.h"
 
+#include <string>
+
 #include "absl/strings/str_cat.h"
 #include "fs/base/status.h"
 #include "fs/catalog/beneath.h"
@@ -7,11 +9,16 @@
 namespace pbkfs {
 namespace {
 
+// Relative to the directory of the member that stores it.
+std::string StoredPath(const FileEntry& entry) {
+  if (entry.external_dir == 0) return absl::StrCat("database/", entry.path);
+  return absl::StrCat("external_directories/externaldir", entry.external_dir, "/", entry.path);
+}
+
 absl::StatusOr<std::shared_ptr<const StoredFile>> OpenStored(const Chain& chain, size_t member,
                                                              const FileEntry* entry) {
   const ChainMember& owner = *chain.members[member];
-  const std::string path =
-      entry == nullptr ? std::string("page_header_map") : absl::StrCat("database/", entry->path);
+  const std::string path = entry == nullptr ? std::string("page_header_map") : StoredPath(*entry);
   absl::StatusOr<OpenedFile> opened = chain.Open(member, path);
   if (absl::IsUnavailable(opened.status())) return opened.status();
   if (!opened.ok()) return Annotate(opened.status(), absl::StrCat("backup ", owner.id));

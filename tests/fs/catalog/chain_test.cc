@@ -31,7 +31,7 @@ TEST_F(ChainTest, TheChainRunsFromTheFullToTheWantedBackup) {
   EXPECT_EQ((*chain)->members[0]->id, full);
   EXPECT_EQ((*chain)->members[1]->id, delta);
   EXPECT_EQ((*chain)->tip().id, page);
-  EXPECT_NE((*chain)->tip().list.Find("PG_VERSION"), nullptr);
+  EXPECT_NE((*chain)->files.list().Find("PG_VERSION"), nullptr);
   EXPECT_EQ((*Resolve(full))->members.size(), 1u);
   EXPECT_EQ((*Resolve("latest"))->tip().id, page);
 }

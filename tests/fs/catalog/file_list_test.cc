@@ -1,14 +1,23 @@
 #include "fs/catalog/file_list.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "fs/base/crc32c.h"
 #include "fs/base/status.h"
 #include "fs/catalog/limits.h"
+#include "tests/support/files.h"
+#include "tests/support/temporary_directory.h"
 
 namespace pbkfs {
 namespace {
+
+namespace ts = testsupport;
 
 constexpr char kDataFile[] =
     R"({"path":"base/16384/16649", "size":"590", "mode":"33152", "is_datafile":"1", "is_cfs":"0", )"
@@ -161,25 +170,49 @@ TEST(FileListTest, UnknownKeysAndSpacesAreTolerated) {
   EXPECT_EQ(list->entries()[0].size, 5);
 }
 
-TEST(FileListTest, ListsOfAChainShareTheirPaths) {
-  const auto line = [](const std::string& path) {
-    return absl::StrCat("{\"path\":\"", path,
-                        "\", \"size\":\"1\", \"mode\":\"33152\", \"is_datafile\":\"0\", "
-                        "\"crc\":\"1\", \"linked\":\"to ",
-                        path, "\"}\n");
-  };
-  const auto parent = FileList::Parse(line("a") + line("c") + line("d"));
-  ASSERT_TRUE(parent.ok()) << parent.status();
-  const auto child = FileList::Parse(line("d") + line("b") + line("a") + line("e"), &*parent);
-  ASSERT_TRUE(child.ok()) << child.status();
-  for (const char* path : {"a", "d"}) {
-    EXPECT_EQ(child->Find(path)->path.data(), parent->Find(path)->path.data());
+TEST(FileListTest, LinesAreTheSameHoweverTheFileIsCut) {
+  // Lines of many lengths, so that the ends of pieces fall anywhere into them.
+  std::string text;
+  std::vector<std::string> paths;
+  for (int i = 0; text.size() < 600000; ++i) {
+    paths.push_back(
+        absl::StrCat("base/", i, "/", std::string(static_cast<size_t>(i * 37 % 200 + 1), 'x')));
+    absl::StrAppend(&text, Line(paths.back()));
   }
-  for (const char* path : {"a", "b", "d", "e"}) {
-    ASSERT_NE(child->Find(path), nullptr);
-    EXPECT_EQ(child->LinkTarget(*child->Find(path)), absl::StrCat("to ", path));
-  }
-  EXPECT_EQ(child->Find("c"), nullptr);
+  text.pop_back();  // The last line has no end.
+  const ts::TemporaryDirectory directory;
+  ts::WriteWholeFile(directory.path() + "/list", text, 0600);
+  const UniqueFd above(open(directory.path().c_str(), O_RDONLY | O_DIRECTORY));
+  const auto file = OpenRegularBeneath(above.get(), "list");
+  ASSERT_TRUE(file.ok()) << file.status();
+  size_t seen = 0;
+  const auto digest = ReadFileList(*file, [&](const ListedFile& listed) {
+    EXPECT_EQ(listed.entry.path, paths[seen++]);
+    return absl::OkStatus();
+  });
+  ASSERT_TRUE(digest.ok()) << digest.status();
+  EXPECT_TRUE(digest->status.ok()) << digest->status;
+  EXPECT_EQ(seen, paths.size());
+  EXPECT_EQ(digest->bytes, text.size());
+  EXPECT_EQ(digest->crc, Crc32c(text.data(), text.size()));
+}
+
+TEST(FileListTest, ABadLineIsToldOfWithTheCrcOfTheWholeFile) {
+  const std::string text = absl::StrCat(Line("a"), "{broken}\n", Line("b"));
+  const ts::TemporaryDirectory directory;
+  ts::WriteWholeFile(directory.path() + "/list", text, 0600);
+  const UniqueFd above(open(directory.path().c_str(), O_RDONLY | O_DIRECTORY));
+  const auto file = OpenRegularBeneath(above.get(), "list");
+  ASSERT_TRUE(file.ok()) << file.status();
+  int seen = 0;
+  const auto digest = ReadFileList(*file, [&seen](const ListedFile&) {
+    ++seen;
+    return absl::OkStatus();
+  });
+  ASSERT_TRUE(digest.ok()) << digest.status();
+  EXPECT_NE(digest->status.message().find("line 2"), absl::string_view::npos) << digest->status;
+  EXPECT_EQ(seen, 1);
+  EXPECT_EQ(digest->crc, Crc32c(text.data(), text.size()));
 }
 
 }  // namespace

@@ -234,6 +234,31 @@ TEST_F(ImageTest, DamagedCopiesAreNotServed) {
   EXPECT_EQ(TryImage(id).status().code(), absl::StatusCode::kDataLoss);
 }
 
+TEST_F(ImageTest, CopiesInExternalDirectoriesAreCheckedLikeAllOthers) {
+  const auto outside = [](ts::FileOptions options = {}) {
+    options.external_dir = 1;
+    return options;
+  };
+  auto full = Begin(ts::BackupMode::kFull);
+  full->AddFile("good", "content", outside());
+  full->AddFile("bad", "content", outside());
+  // Not the cluster's: no CRC of its own is in it.
+  full->AddFile("global/pg_control", "content", outside());
+  const std::string full_id = full->Finish();
+  const auto image = MakeImage(full_id);
+  const auto external = image->MakeExternalTree();
+  ASSERT_TRUE(external.ok()) << external.status();
+  ASSERT_NE(*external, nullptr);
+  Damage(absl::StrCat(writer_.BackupDirectory(full_id), "/external_directories/externaldir1/bad"),
+         3);
+  EXPECT_EQ(*Read(**external, "external/1/good"), "content");
+  EXPECT_EQ(*Read(**external, "external/1/global/pg_control"), "content");
+  const absl::Status status = Read(**external, "external/1/bad").status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << status;
+  EXPECT_EQ(ErrnoOf(status), EIO);
+  EXPECT_TRUE(absl::StrContains(status.message(), full_id)) << status;
+}
+
 TEST_F(ImageTest, DamagedPagesFailAloneAndAreCounted) {
   for (const ts::Codec codec : ts::kAllCodecs) {
     ts::BackupOptions options;

@@ -2,6 +2,7 @@
 #include "fs/image/page_index.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <atomic>
 #include <thread>
@@ -102,15 +103,40 @@ struct Stored {
   int64_t cut_at = -1;  // A truncation marker.
 };
 
+// What Add and EndMember make of these entries, FULL first; `present` tells which members list the
+// file.
+ChainFiles FilesOf(std::vector<FileEntry> entries, const std::vector<bool>& present) {
+  for (FileEntry& entry : entries) {
+    entry.path = "base/1/2";
+    entry.mode = S_IFREG | 0600;
+  }
+  FileList tip;
+  tip.Add({entries.back(), ""});
+  EXPECT_TRUE(tip.Finish().ok());
+  ChainFilesBuilder builder(std::move(tip), entries.size());
+  for (size_t i = entries.size() - 1; i-- > 0;) {
+    if (present[i]) {
+      EXPECT_TRUE(builder.Add(entries[i]).ok());
+    }
+    EXPECT_TRUE(builder.EndMember().ok());
+  }
+  return builder.Finish();
+}
+
+absl::StatusOr<std::shared_ptr<const PageIndex>> IndexOf(const ChainFiles& files,
+                                                         const PageRecordSource& source) {
+  return BuildPageIndex(files.HistoryOf(files.list().entries()[0]), source);
+}
+
 // The member of each block of the index, "." where there is none; e.g. "00.2".
 std::string Sources(const std::vector<Stored>& chain) {
   std::vector<FileEntry> entries(chain.size());
-  EntryHistory history;
+  std::vector<bool> present;
   for (size_t i = 0; i < chain.size(); ++i) {
     entries[i].is_datafile = true;
     entries[i].size = chain[i].size;
     entries[i].n_blocks = chain[i].n_blocks;
-    history.push_back(chain[i].size == -2 ? nullptr : &entries[i]);
+    present.push_back(chain[i].size != -2);
   }
   const auto source = [&](size_t member, const FileEntry&) {
     std::vector<PageRecord> records;
@@ -119,7 +145,7 @@ std::string Sources(const std::vector<Stored>& chain) {
     }
     return absl::StatusOr<StoredBlocks>(StoredBlocks{records, chain[member].cut_at});
   };
-  const auto index = BuildPageIndex(history, source);
+  const auto index = IndexOf(FilesOf(entries, present), source);
   EXPECT_TRUE(index.ok()) << index.status();
   std::string members;
   for (int64_t block = 0; block < (*index)->BlockCount(); ++block) {
@@ -205,16 +231,35 @@ TEST(PageIndexTest, TheLargestSegmentKeepsItsNumbers) {
   EXPECT_LE(index->MemoryBytes(), kSegmentBlocks * 10 + 128);
 }
 
+// What reading a file of these entries gives, whose members store nothing.
+std::string ReasonOfReading(const std::vector<FileEntry>& entries, std::vector<bool> present) {
+  const auto source = [](size_t, const FileEntry&) {
+    return absl::StatusOr<StoredBlocks>(StoredBlocks());
+  };
+  return std::string(ReasonOf(IndexOf(FilesOf(entries, present), source).status()));
+}
+
 TEST(PageIndexTest, AMemberThatListsAPlainFileIsAContradiction) {
   FileEntry full;
   full.size = 10;
   FileEntry tip;
   tip.is_datafile = true;
   tip.size = -1;
-  const auto source = [](size_t, const FileEntry&) {
-    return absl::StatusOr<StoredBlocks>(StoredBlocks());
-  };
-  EXPECT_EQ(ReasonOf(BuildPageIndex({&full, &tip}, source).status()), "CATALOG_CORRUPT");
+  EXPECT_EQ(ReasonOfReading({full, tip}, {true, true}), "CATALOG_CORRUPT");
+}
+
+TEST(PageIndexTest, WhatIsUnchangedSinceABackupThatDoesNotHaveItIsNotZeros) {
+  FileEntry stored;
+  stored.is_datafile = true;
+  stored.size = 8200;
+  FileEntry unchanged = stored;
+  unchanged.size = -1;
+  unchanged.n_blocks = 4;
+  EXPECT_EQ(ReasonOfReading({stored, unchanged}, {false, true}), "CATALOG_CORRUPT");
+  EXPECT_EQ(ReasonOfReading({stored, stored, unchanged}, {true, false, true}), "CATALOG_CORRUPT");
+  EXPECT_EQ(ReasonOfReading({stored, unchanged, stored}, {false, true, true}), "CATALOG_CORRUPT");
+  // Stored completely when it was new.
+  EXPECT_EQ(ReasonOfReading({stored, stored, unchanged}, {false, true, true}), "");
 }
 
 PageIndexCache::IndexPtr MakeIndex(uint32_t blocks) {
