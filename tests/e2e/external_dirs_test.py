@@ -3,7 +3,6 @@
 import errno
 import os
 import stat
-import zlib
 
 from pbkfs_e2e import case
 from pbkfs_e2e.daemon import mount_arguments
@@ -12,6 +11,15 @@ from pbkfs_e2e.synthetic import SyntheticCatalog
 # As written by the user; numbered in the order of their names.
 PRODUCTION = ["/srv/uploads", "/etc/app", "/srv/empty"]
 NUMBERS = {path: number + 1 for number, path in enumerate(sorted(PRODUCTION))}
+
+
+def crc32c(content):
+    crc = 0xFFFFFFFF
+    for byte in content:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
 
 
 class Chain:
@@ -43,7 +51,7 @@ class Chain:
                     stored.parent.mkdir(parents=True, exist_ok=True)
                     stored.write_bytes(content)
             lines.append(f'{{"path":"{path}", "size":"{size}", "mode":"{mode}", "is_datafile":"0", "is_cfs":"0", '
-                         f'"crc":"{zlib.crc32(content or b"")}", "compress_alg":"none", '
+                         f'"crc":"{crc32c(content or b"")}", "compress_alg":"none", '
                          f'"external_dir_num":"{number}", "dbOid":"0"}}\n')
         with open(root / "backup_content.control", "a", encoding="utf-8") as file:
             file.writelines(lines)
