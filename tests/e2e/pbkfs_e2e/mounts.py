@@ -28,9 +28,14 @@ def is_mounted(target):
     return os.path.join(os.path.realpath(parent), name) in all_targets()
 
 
+def detach(target):
+    """umount -l of what is mounted there, if anything is."""
+    if is_mounted(target) and _libc.umount2(os.fsencode(target), MNT_DETACH) != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error), target)
+
+
 def detach_below(directory):
     """umount -l of everything below `directory`, the last mounted first."""
     for target in reversed(below(directory)):
-        if _libc.umount2(os.fsencode(target), MNT_DETACH) != 0:
-            error = ctypes.get_errno()
-            raise OSError(error, os.strerror(error), target)
+        detach(target)

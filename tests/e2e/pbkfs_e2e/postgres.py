@@ -43,16 +43,20 @@ def installed_major():
     return max(majors, key=int, default=None)
 
 
-def run_as_postgres(command, **options):
-    """subprocess.run as user postgres, from a directory that it can enter."""
+def _as_postgres():
+    """Options of subprocess: user postgres, and a directory that it can enter."""
     user = account()
+    environment = {"PATH": os.environ["PATH"], "HOME": "/", "LC_ALL": "C.UTF-8", "PGCLIENTENCODING": "UTF8"}
+    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": [], "cwd": "/", "env": environment}
+
+
+def run_as_postgres(command, **options):
+    """subprocess.run as user postgres."""
     options.setdefault("capture_output", True)
     options.setdefault("text", True)
     options.setdefault("timeout", COMMAND_SECONDS)
     options.setdefault("stdin", subprocess.DEVNULL if "input" not in options else None)
-    environment = {"PATH": os.environ["PATH"], "HOME": "/", "LC_ALL": "C.UTF-8", "PGCLIENTENCODING": "UTF8"}
-    return subprocess.run([str(word) for word in command], user=user.pw_uid, group=user.pw_gid, extra_groups=[],
-                          cwd="/", env=environment, **options)
+    return subprocess.run([str(word) for word in command], **_as_postgres(), **options)
 
 
 class PostgresError(AssertionError):
@@ -111,12 +115,17 @@ class Server:
         except OSError:
             return False
 
+    def _tool_command(self, name, connect):
+        return [self.bindir / name, *(["-h", self.socket_dir, "-p", PORT, "-U", ACCOUNT] if connect else [])]
+
+    def start_tool(self, name, *arguments, wrapper=(), **options):
+        """Starts a program of PostgreSQL against this server; it ends with the test at the latest."""
+        command = ["setpriv", "--pdeathsig", "KILL", *wrapper, *self._tool_command(name, connect=True), *arguments]
+        return subprocess.Popen([str(word) for word in command], stdin=subprocess.DEVNULL, **_as_postgres(), **options)
+
     def tool(self, name, *arguments, connect=True, check=True, **options):
         """Runs a program of PostgreSQL against this server."""
-        command = [self.bindir / name]
-        if connect:
-            command += ["-h", self.socket_dir, "-p", PORT, "-U", ACCOUNT]
-        done = run_as_postgres([*command, *arguments], **options)
+        done = run_as_postgres([*self._tool_command(name, connect), *arguments], **options)
         if check and done.returncode != 0:
             raise PostgresError(f"{name} {' '.join(map(str, arguments))} ended with {done.returncode}:\n"
                                 f"{done.stdout}{done.stderr}{self.log_tail(15)}")
