@@ -1,17 +1,22 @@
 """PostgreSQL as a fixture: always as user postgres, only on Unix sockets, stopped by process id."""
 
+import ctypes
 import os
 import pathlib
 import pwd
 import shlex
 import signal
 import subprocess
+import time
 
 ACCOUNT = "postgres"
 # The number in the socket's file name. Nothing listens on TCP and each server has its own socket directory,
 # so it can't collide.
 PORT = 5432
 COMMAND_SECONDS = 600
+GONE_SECONDS = 120
+
+PR_SET_CHILD_SUBREAPER = 36
 
 
 def account():
@@ -59,6 +64,27 @@ def run_as_postgres(command, **options):
     return subprocess.run([str(word) for word in command], **_as_postgres(), **options)
 
 
+def adopt_orphans():
+    """Makes this process the parent of every server that is started from here. PostgreSQL takes a process that ended
+    and that nobody waited for, as in a container without an init, for a server that runs."""
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+def _wait_until_gone(pids):
+    """Until no process has these ids."""
+    deadline = time.monotonic() + GONE_SECONDS
+    for pid in pids:
+        while os.path.exists(f"/proc/{pid}"):
+            try:
+                os.waitpid(pid, os.WNOHANG)
+            except ChildProcessError:
+                pass  # Somebody else's, who will do it.
+            if time.monotonic() > deadline:
+                raise AssertionError(f"process {pid} did not end within {GONE_SECONDS} s")
+            time.sleep(0.02)
+
+
 class PostgresError(AssertionError):
     """A program of PostgreSQL failed where the test needs it to succeed."""
 
@@ -95,6 +121,19 @@ class Server:
     def stop(self, mode="fast"):
         self.tool("pg_ctl", "-D", self.pgdata, "-m", mode, "-w", "-t", "300", "stop", connect=False)
         self._pid = None
+
+    def crash(self):
+        """SIGKILL of the postmaster. Returns when it and all its children are gone, so that it can be started again.
+        Needs adopt_orphans()."""
+        pid, self._pid = self._pid, None
+        children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        process = os.pidfd_open(pid)
+        try:
+            if self._is_server(pid):
+                signal.pidfd_send_signal(process, signal.SIGKILL)
+        finally:
+            os.close(process)
+        _wait_until_gone([pid, *map(int, children)])
 
     def ensure_stopped(self):
         """For cleanup: ends the server however the test ended."""

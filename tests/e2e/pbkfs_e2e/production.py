@@ -25,6 +25,7 @@ class Production:
     """A running server below the test's directory, and the catalog of its backups. Stopped when the test ends."""
 
     def __init__(self, test):
+        postgres.adopt_orphans()
         self._test = test
         self.major = postgres.installed_major()
         test.need(self.major and postgres.account(), "PostgreSQL is not installed")

@@ -1,0 +1,245 @@
+"""The disk of the diff is full: errors are clean, nothing that was there is lost, and work goes on when space returns."""
+
+import errno
+import os
+
+from pbkfs_e2e import case, loop_images, postgres
+from pbkfs_e2e.production import Production
+from pbkfs_e2e.synthetic import SyntheticCatalog
+
+MIB = 1 << 20
+NO_SPACE = "No space left on device"
+# What PostgreSQL itself needs, and some more: the disk must not be full before the test fills it.
+SERVER_DISK_BYTES = 144 * MIB
+FILES_DISK_BYTES = 24 * MIB
+# Given back when the server can't even recover.
+BALLAST_BYTES = 40 * MIB
+BATCH_ROWS = 2000
+
+
+class FullDisk(case.E2ECase):
+    def setUp(self):
+        super().setUp()
+        loop_images.require_tools(self)
+        self.disk = self.work / "disk"
+
+    def make_disk(self, kind, size):
+        if kind == "tmpfs":
+            loop_images.mount_tmpfs(self, self.disk, size)
+        else:
+            loop_images.LoopImage.make(kind, self.work / "disk.img", self.disk, size).mount(self)
+
+    def free_bytes(self):
+        found = os.statvfs(self.disk)
+        return found.f_bavail * found.f_frsize
+
+
+class Files(FullDisk):
+    """File by file, without a server."""
+
+    def test_files_on_ext4(self):
+        self.fill_with_files("ext4")
+
+    def test_files_on_tmpfs(self):
+        self.fill_with_files("tmpfs")
+
+    def fill_with_files(self, kind):
+        self.make_disk(kind, FILES_DISK_BYTES)
+        catalog = SyntheticCatalog(self, relations=3, blocks=64)
+        root = self.work / "m"
+
+        def mount():
+            self.daemon.mount(catalog.store, catalog.instance, None, root, diff=self.disk / "d")
+
+        mount()
+        relation = max((path for path in (root / "base").rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+        original = relation.read_bytes()
+        written = self.write_until_full(root)
+        self.assertGreater(len(written), 10, "the disk was full at once")
+
+        def check():
+            for path, content in written.items():
+                self.assertEqual(content, path.read_bytes(), path)
+            self.assertEqual(bytes(original), relation.read_bytes())
+
+        check()
+        self.sync(root, *written)
+        with self.assertRaises(OSError) as raised:
+            self.overwrite(relation, os.urandom(len(original)))
+        self.assertEqual(errno.ENOSPC, raised.exception.errno)
+        self.assertEqual(len(original), relation.stat().st_size)
+
+        free = self.free_bytes()
+        gone = sorted(written)[len(written) // 2:]
+        for path in gone:
+            path.unlink()
+        self.sync(root)
+        freed = sum(len(written.pop(path)) for path in gone)
+        case.wait_until(lambda: self.free_bytes() - free > freed * 3 // 4, 60, "the return of the space")
+        original = os.urandom(len(original))
+        self.overwrite(relation, original)
+        self.sync(relation)
+        check()
+        self.daemon.unmount("m")
+        mount()
+        check()
+        self.daemon.unmount("m")
+
+    def write_until_full(self, root):
+        """{path: content} of the files that could be written, whole or in part."""
+        written = {}
+        for number in range(10_000):
+            path, content = root / f"file{number}", os.urandom(256 << 10)
+            try:
+                fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            except OSError as error:
+                self.assertEqual(errno.ENOSPC, error.errno)
+                return written
+            done = 0
+            try:
+                while done < len(content):
+                    done += os.write(fd, content[done:])
+                os.fsync(fd)
+            except OSError as error:
+                self.assertEqual(errno.ENOSPC, error.errno)
+                # What a write that failed left behind is a part of what was to be written.
+                self.assertEqual(content[:os.fstat(fd).st_size], path.read_bytes())
+                written[path] = content[:os.fstat(fd).st_size]
+                return written
+            finally:
+                os.close(fd)
+            written[path] = content
+        self.fail("the disk is never full")
+
+    def overwrite(self, path, content):
+        fd = os.open(path, os.O_WRONLY)
+        try:
+            done = 0
+            while done < len(content):
+                done += os.pwrite(fd, content[done:], done)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def sync(self, *paths):
+        for path in paths:
+            fd = os.open(path, os.O_RDONLY)
+            os.fsync(fd)
+            os.close(fd)
+
+
+class Server(FullDisk):
+    """PostgreSQL fills the disk."""
+
+    def setUp(self):
+        super().setUp()
+        self.production = Production(self)
+        self.production.server.tool("pgbench", "-i", "-q", "-s", "1", "postgres")
+        self.production.server.sql("CREATE TABLE filled (batch int, filler text); CREATE EXTENSION amcheck")
+        self.production.back_up()
+        self.production.server.stop()
+        self.batches = 0
+
+    def test_server_on_ext4(self):
+        self.live_on_a_small_disk("ext4")
+
+    def test_server_on_tmpfs(self):
+        self.live_on_a_small_disk("tmpfs")
+
+    def mount(self):
+        self.server = self.production.mount(self.daemon, self.work / "m", self.disk / "d", {"fsync": "on"})
+        self.server.start()
+
+    def live_on_a_small_disk(self, kind):
+        self.make_disk(kind, SERVER_DISK_BYTES)
+        ballast = self.disk / "ballast"
+        with open(ballast, "wb") as file:
+            os.posix_fallocate(file.fileno(), 0, BALLAST_BYTES)
+        self.mount()
+        self.fill_without_wal(ballast)
+        self.fill_with_wal(ballast)
+        self.check_and_remount()
+
+    def fill_without_wal(self, ballast):
+        """Data alone needs space: the statement fails, and the server lives."""
+        self.server.sql("CREATE UNLOGGED TABLE bulk (filler text)")
+        pid = (self.server.pgdata / "postmaster.pid").read_text().split("\n")[0]
+        message = self.insert_until_it_fails(
+            f"INSERT INTO bulk SELECT repeat('x', 900) FROM generate_series(1, {4 * BATCH_ROWS})")
+        self.assertIn("ERROR", message)
+        self.assertIn(NO_SPACE, message)
+        self.assertEqual(pid, (self.server.pgdata / "postmaster.pid").read_text().split("\n")[0])
+
+        size = int(self.on_a_full_disk("SELECT pg_relation_size('bulk')", ballast))
+        free = self.free_bytes()
+        self.on_a_full_disk("DROP TABLE bulk; CHECKPOINT", ballast)
+        self.assertEqual(pid, (self.server.pgdata / "postmaster.pid").read_text().split("\n")[0])
+        case.wait_until(lambda: self.free_bytes() - free > size * 3 // 4, 60, "the return of the space")
+        self.report(f"DROP gave back {(self.free_bytes() - free) / 1e6:.1f} MB of {size / 1e6:.1f} MB")
+        self.insert_batch()
+        self.assert_complete()
+
+    def on_a_full_disk(self, statements, ballast):
+        """Even a query may need space: room in the buffers is made by writing dirty ones, and the first write of a
+        block of the backup takes a new block. It fails cleanly then, and a little space is enough."""
+        while True:
+            done = self.server.tool("psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", "postgres",
+                                    "-f", "-", input=statements, check=False)
+            if done.returncode == 0:
+                return done.stdout.strip()
+            self.assertIn(NO_SPACE, done.stderr)
+            os.truncate(ballast, ballast.stat().st_size - MIB)
+
+    def fill_with_wal(self, ballast):
+        """Where WAL has no space the server stops at once (PANIC): it starts again when there is space."""
+        message = ""
+        for _ in range(10_000):
+            try:
+                self.insert_batch()
+            except postgres.PostgresError as error:
+                message = str(error)
+                break
+        self.assertIn(NO_SPACE, message + self.server.log_tail(200))
+        ballast.unlink()
+        # After a PANIC the server starts again by itself, or gives up where recovery finds no space either.
+        self.server.crash()
+        self.server.start()
+        self.assert_complete()
+        self.server.sql("TRUNCATE filled; CHECKPOINT")
+        self.batches = 0
+        self.insert_batch()
+        self.assert_complete()
+
+    def insert_until_it_fails(self, statement):
+        for _ in range(10_000):
+            done = self.server.tool("psql", "-X", "-q", "-d", "postgres", "-c", statement, check=False)
+            if done.returncode != 0:
+                return done.stderr
+        self.fail("the disk is never full")
+
+    def insert_batch(self):
+        self.server.sql(f"INSERT INTO filled SELECT {self.batches}, repeat('x', 500) FROM generate_series(1, {BATCH_ROWS})")
+        self.batches += 1
+
+    def assert_complete(self):
+        """Every batch whose commit was answered; the one that failed may or may not be there, but whole."""
+        rows = self.server.sql("SELECT batch, count(*), count(*) FILTER (WHERE length(filler) = 500)"
+                               " FROM filled GROUP BY 1 ORDER BY 1").split("\n")
+        whole = [f"{batch}|{BATCH_ROWS}|{BATCH_ROWS}" for batch in range(self.batches + 1)]
+        self.assertIn(rows, (whole, whole[:-1]))
+
+    def check_and_remount(self):
+        for _ in range(2):
+            self.server.tool("pg_amcheck", "--all", "--install-missing", "--heapallindexed")
+            self.assert_complete()
+            self.assertEqual("100000", self.server.sql("SELECT count(*) FROM pgbench_accounts"))
+            self.server.stop()
+            self.server.tool("pg_checksums", "--check", "-D", self.server.pgdata, connect=False)
+            self.daemon.unmount("m")
+            self.mount()
+        self.server.stop()
+        self.daemon.unmount("m")
+
+
+if __name__ == "__main__":
+    case.main()
