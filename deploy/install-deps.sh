@@ -16,7 +16,7 @@ readonly RUNTIME_PACKAGES=(
   libabsl20220623 libcivetweb1 libdeflate0 libfuse3-3 libgrpc++1.51 liblz4-1 libprometheus-cpp-core1.0 libprotobuf32
   libspdlog1.10 libssl3 libzstd1 zlib1g)
 # What the programs and the scripts beside this one call.
-readonly COMMON_PACKAGES=(ca-certificates fuse3 postgresql-15 procps util-linux)
+readonly COMMON_PACKAGES=(ca-certificates fuse3 mount postgresql-15 procps util-linux)
 
 readonly CLUSTER_SETTING=/etc/postgresql-common/createcluster.d/pbkfs-install.conf
 
