@@ -226,5 +226,36 @@ class PostgresLife(case.E2ECase):
         self.mount()
 
 
+class BetweenBackups(case.E2ECase):
+    """What happened to a table between the backups of one chain."""
+
+    def test_truncation_between_two_backups_brings_no_old_rows_back(self):
+        production = Production(self)
+        server = production.server
+        server.sql("""
+            CREATE EXTENSION amcheck;
+            CREATE TABLE shrunk WITH (autovacuum_enabled = off) AS
+                SELECT i, repeat('x', 100) AS filler FROM generate_series(1, 20000) i;
+            CREATE TABLE emptied AS TABLE shrunk; CREATE TABLE regrown AS TABLE shrunk;""")
+        production.back_up()
+        server.sql("DELETE FROM shrunk WHERE i > 1000; VACUUM (TRUNCATE) shrunk; TRUNCATE emptied;"
+                   "DELETE FROM regrown WHERE i > 1000; VACUUM (TRUNCATE) regrown;")
+        production.back_up("delta")
+        server.sql("INSERT INTO regrown SELECT i, repeat('y', 100) FROM generate_series(100001, 119000) i;")
+        production.back_up("delta")
+        question = """SELECT (SELECT (count(*), sum(i), pg_relation_size('shrunk')) FROM shrunk),
+            (SELECT (count(*), pg_relation_size('emptied')) FROM emptied),
+            (SELECT (count(*), sum(i), count(*) FILTER (WHERE filler ~ '^y'), pg_relation_size('regrown')) FROM regrown)"""
+        want = server.sql(question)
+        self.assertIn("(1000,500500,", want)
+        server.stop()
+        clone = production.mount(self.daemon, self.work / "m", self.work / "d")
+        clone.start()
+        self.assertEqual(want, clone.sql(question))
+        clone.tool("pg_amcheck", "--all", "--install-missing", "--heapallindexed")
+        clone.stop()
+        self.daemon.unmount("m")
+
+
 if __name__ == "__main__":
     case.main()

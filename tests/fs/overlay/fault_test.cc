@@ -65,6 +65,33 @@ TEST_F(FaultTest, AnFsyncWaitsForTheSyncThatIsUnderWayAndSharesItsFailure) {
   EXPECT_EQ(ErrnoOf(fs_.overlay().Fsync(ino)), EIO) << "the inode is failed for good";
 }
 
+TEST_F(FaultTest, AnFsyncOfANewDescriptorTellsWhatFailedInTheBackground) {
+  fs_.Unmount();
+  OverlayOptions options;
+  options.background_interval = std::chrono::milliseconds(5);
+  fs_.Mount(options);
+  std::promise<void> failed;
+  std::atomic<int> syncs = 0;
+  const uint64_t ino = fs_.Ino("rel");
+  fs_.io().set_hook(
+      [&, name = DataFileName(ino)](const std::string& operation, const std::string& file) {
+        if (operation != "sync" || file != name) return absl::OkStatus();
+        if (syncs++ > 0) return absl::OkStatus();  // The kernel tells a failure once.
+        failed.set_value();
+        return ErrnoError(EIO, "disk");
+      });
+  ASSERT_TRUE(fs_.overlay().Open(ino).ok());
+  ASSERT_TRUE(fs_.overlay().Write(ino, 0, Bytes(Page(2))).ok());
+  fs_.overlay().Release(ino);
+  fs_.overlay().Forget(ino);
+  failed.get_future().wait();
+  const uint64_t again = fs_.Ino("rel");
+  ASSERT_TRUE(fs_.overlay().Open(again).ok());
+  EXPECT_EQ(ErrnoOf(fs_.overlay().Fsync(again)), EIO);
+  EXPECT_EQ(ErrnoOf(fs_.overlay().Fsync(again)), EIO);
+  fs_.overlay().Release(again);
+}
+
 TEST_F(FaultTest, WhatCouldNotBeSyncedIsNotBelievedAtTheNextMount) {
   ASSERT_TRUE(fs_.Write("rel", 0, Page(2)).ok());
   ASSERT_TRUE(fs_.overlay().Fsync(fs_.Ino("rel")).ok());
