@@ -236,6 +236,7 @@ class Server(FullDisk):
             self.server.stop()
             self.server.tool("pg_checksums", "--check", "-D", self.server.pgdata, connect=False)
             self.daemon.unmount("m")
+            self.daemon.check_diff(self.disk / "d")
             self.mount()
         self.server.stop()
         self.daemon.unmount("m")

@@ -216,6 +216,7 @@ class PowerCut(case.E2ECase):
         server.stop()
         server.tool("pg_checksums", "--check", "-D", server.pgdata, connect=False)
         self.daemon.unmount(name)
+        self.daemon.check_diff(image.target / "pg")
         image.unmount()
         return ids
 
@@ -232,6 +233,7 @@ class PowerCut(case.E2ECase):
                      if path not in found or others.get(path, b"") != found[path]]
         self.assertEqual([], problems[:10], f"{cut.image.name}: {len(problems)} problems")
         self.daemon.unmount("files-after")
+        self.daemon.check_diff(image.target / "files")
 
 
 class LoggedWorker(promises.Worker):

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -136,6 +137,11 @@ class Daemon:
 
     def unmount(self, mount_id, *extra):
         return self.call("unmount", mount_id, *extra)
+
+    def check_diff(self, diff):
+        """`pbkfs diff check` must be content, where the client knows it."""
+        if re.search(r"^  diff\b", self.cli("--help").stdout, re.MULTILINE):
+            self.call("diff", "check", diff)
 
     def stats(self, mount_id):
         """MountStats of one mount."""
