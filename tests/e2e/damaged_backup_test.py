@@ -4,7 +4,7 @@ import errno
 import os
 
 from pbkfs_e2e import case
-from pbkfs_e2e.synthetic import SyntheticCatalog
+from pbkfs_e2e.synthetic import SyntheticCatalog, largest_file
 
 BLOCK = 8192
 
@@ -19,7 +19,7 @@ class DamagedBackup(case.E2ECase):
     def check(self, catalog, rng):
         root, diff = self.work / "m", self.work / f"d-{catalog.store.name}"
         self.daemon.mount(catalog.store, catalog.instance, None, root, diff=diff)
-        path = max((path for path in (root / "base").rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+        path = largest_file(root / "base")
         good = path.read_bytes()
         self.daemon.unmount("m")
 

@@ -60,8 +60,8 @@ class Economy(case.E2ECase):
         self.read_only("scan of tables with hint bits", lambda: [
             self.server.sql(f"SELECT count(*) FROM {table}") for table in ("pgbench_accounts", "hinted")])
         self.read_only("pg_dump", lambda: self.server.tool("pg_dump", "-T", "unhinted", "postgres"))
-        self.read_only("pg_amcheck", lambda: self.server.tool("pg_amcheck", "--heapallindexed", "-t", "pgbench_accounts",
-                                                              "-t", "hinted", "-d", "postgres"))
+        self.read_only("pg_amcheck", lambda: self.server.tool(
+            "pg_amcheck", "--heapallindexed", "-t", "pgbench_accounts", "-t", "hinted", "-d", "postgres"))
         self.measure("first scan of a table without hint bits",
                      lambda: self.server.sql("SELECT count(*) FROM unhinted; CHECKPOINT"))
         self.write()

@@ -1,11 +1,11 @@
-"""The disk of the diff is full: errors are clean, nothing that was there is lost, and work goes on when space returns."""
+"""The disk of the diff is full: errors are clean, nothing that was there is lost, work goes on when space returns."""
 
 import errno
 import os
 
 from pbkfs_e2e import case, loop_images, postgres
 from pbkfs_e2e.production import Production
-from pbkfs_e2e.synthetic import SyntheticCatalog
+from pbkfs_e2e.synthetic import SyntheticCatalog, largest_file
 
 MIB = 1 << 20
 NO_SPACE = "No space left on device"
@@ -52,7 +52,7 @@ class Files(FullDisk):
             self.daemon.mount(catalog.store, catalog.instance, None, root, diff=self.disk / "d")
 
         mount()
-        relation = max((path for path in (root / "base").rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+        relation = largest_file(root / "base")
         original = relation.read_bytes()
         written = self.write_until_full(root)
         self.assertGreater(len(written), 10, "the disk was full at once")
@@ -134,8 +134,7 @@ class Server(FullDisk):
     def setUp(self):
         super().setUp()
         self.production = Production(self)
-        self.production.server.tool("pgbench", "-i", "-q", "-s", "1", "postgres")
-        self.production.server.sql("CREATE TABLE filled (batch int, filler text); CREATE EXTENSION amcheck")
+        self.production.fill("CREATE TABLE filled (batch int, filler text)")
         self.production.back_up()
         self.production.server.stop()
         self.batches = 0
@@ -218,7 +217,8 @@ class Server(FullDisk):
         self.fail("the disk is never full")
 
     def insert_batch(self):
-        self.server.sql(f"INSERT INTO filled SELECT {self.batches}, repeat('x', 500) FROM generate_series(1, {BATCH_ROWS})")
+        self.server.sql(f"INSERT INTO filled SELECT {self.batches}, repeat('x', 500)"
+                        f" FROM generate_series(1, {BATCH_ROWS})")
         self.batches += 1
 
     def assert_complete(self):

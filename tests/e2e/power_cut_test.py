@@ -64,8 +64,7 @@ class PowerCut(case.E2ECase):
         loop_images.require_tools(self)
         self.files_catalog = SyntheticCatalog(self, name="files", relations=6, blocks=24)
         self.production = Production(self)
-        self.production.server.tool("pgbench", "-i", "-q", "-s", "1", "postgres")
-        self.production.server.sql("CREATE TABLE acked (id bigint PRIMARY KEY); CREATE EXTENSION amcheck;")
+        self.production.fill("CREATE TABLE acked (id bigint PRIMARY KEY)")
         self.production.back_up()
         self.production.server.stop()
         self.outer = loop_images.LoopImage.make("xfs", self.work / "outer.img", self.work / "outer", 8 * IMAGE_BYTES)
@@ -116,16 +115,23 @@ class PowerCut(case.E2ECase):
         # of a copy.
         for cut in cuts:
             known = self.check(inner.kind, cut, workers, others, known)
+        daemon.unmount("files")
+        daemon.unmount(server.pgdata.name)
         self.assertEqual(0, daemon.stop(), daemon.log_tail())
         inner.unmount()
+        # The last one is the next round's.
+        for image in (inner.image, *(cut.image for cut in cuts[:-1])):
+            image.unlink()
+        operations = sum(len(worker.events(cuts[-1].logged[worker])) for worker in workers)
         self.report(f"{inner.kind}: round {number}, {count} cuts, {len(known)} commits, "
-                    f"{sum(len(worker.events(cuts[-1].logged[worker])) for worker in workers)} file operations, {watch}")
+                    f"{operations} file operations, {watch}")
         return known
 
     def make_workers(self, root, number, rng):
         """Divides the files of the backup among the workers. Returns them and what nobody may change."""
         tree = tree_model.TreeModel.read(root).entries
-        lower = sorted(path for path, data in tree.items() if path.startswith("base/") and data and len(data) % promises.CELL == 0)
+        lower = sorted(path for path, data in tree.items()
+                       if path.startswith("base/") and data and len(data) % promises.CELL == 0)
         workers = []
         for index in range(WORKERS):
             home = f"round{number}-{index}"
@@ -228,7 +234,8 @@ class PowerCut(case.E2ECase):
         problems = []
         for worker in workers:
             mine = {path: found.pop(path) for path in list(found) if worker.owns(path)}
-            problems += worker.problems(worker.events(cut.logged[worker]), len(worker.events(cut.promised[worker])), mine)
+            promised = len(worker.events(cut.promised[worker]))
+            problems += worker.problems(worker.events(cut.logged[worker]), promised, mine)
         problems += [f"{path}: changed, though nobody wrote to it" for path in sorted(others.keys() | found.keys())
                      if path not in found or others.get(path, b"") != found[path]]
         self.assertEqual([], problems[:10], f"{cut.image.name}: {len(problems)} problems")

@@ -38,6 +38,11 @@ class Production:
         test.addCleanup(self.server.ensure_stopped)
         self.server.start()
 
+    def fill(self, sql):
+        """The tables of pgbench, what amcheck needs, and `sql`."""
+        self.server.tool("pgbench", "-i", "-q", "-s", "1", "postgres")
+        self.server.sql(f"CREATE EXTENSION amcheck; {sql}")
+
     def back_up(self, mode="full", psql=None):
         """Returns the new backup's id. `psql`: a command in place of psql of the server."""
         psql = psql or self.server.psql_command()

@@ -8,6 +8,12 @@ import subprocess
 from pbkfs_e2e.catalogs import read_control
 
 
+def largest_file(directory):
+    """A relation, where `directory` holds a database."""
+    return max((path for path in pathlib.Path(directory).rglob("*") if path.is_file()),
+               key=lambda path: path.stat().st_size)
+
+
 class SyntheticCatalog:
     """A chain of FULL and DELTA backups below the test's directory; `ids` are oldest first."""
 
