@@ -126,10 +126,13 @@ class Server:
         """SIGKILL of the postmaster. Returns when it and all its children are gone, so that it can be started again.
         Needs adopt_orphans()."""
         pid, self._pid = self._pid, None
-        children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        children = []
         process = os.pidfd_open(pid)
         try:
             if self._is_server(pid):
+                # Stopped, it makes no child that is not known here.
+                signal.pidfd_send_signal(process, signal.SIGSTOP)
+                children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
                 signal.pidfd_send_signal(process, signal.SIGKILL)
         finally:
             os.close(process)
