@@ -2,6 +2,7 @@
 
 import ctypes
 import json
+import mmap
 import os
 import random
 import signal
@@ -112,14 +113,30 @@ class FileLoad:
             raise AssertionError(f"short write to {path}")
         os.close(fd)
         self.sizes[file] = max(self.sizes[file], first + count)
-        if flags:
+        if flags & os.O_DSYNC:
             self._note("write-synced", file, first, count)
 
     def _write(self):
-        self._write_cells(0)
+        self._write_cells(self.rng.choice((0, 0, 0, os.O_DIRECT)))
 
     def _write_synced(self):
         self._write_cells(os.O_DSYNC)
+
+    def _write_mapped(self):
+        """Through a shared mapping, and msync."""
+        path, file = self._pick()
+        if self.sizes[file] == 0:
+            return
+        first = self.rng.randrange(self.sizes[file])
+        count = self.rng.randrange(1, min(self.sizes[file] - first, 3 * BLOCK_CELLS) + 1)
+        self.next_stamp += 1
+        self._note("write", file, first, count, self.next_stamp)
+        fd = os.open(self._path(path), os.O_RDWR)
+        with mmap.mmap(fd, self.sizes[file] * CELL) as mapping:
+            mapping[first * CELL:(first + count) * CELL] = encode(self.next_stamp) * count
+            mapping.flush()
+        os.close(fd)
+        self._note("write-synced", file, first, count)
 
     def _resize(self):
         path, file = self._pick()
@@ -206,7 +223,8 @@ class FileLoad:
 
 
 _TABLE = {
-    FileLoad._write: 40, FileLoad._write_synced: 4, FileLoad._resize: 6, FileLoad._punch: 6, FileLoad._allocate: 3,
+    FileLoad._write: 40, FileLoad._write_synced: 4, FileLoad._write_mapped: 3,
+    FileLoad._resize: 6, FileLoad._punch: 6, FileLoad._allocate: 3,
     FileLoad._fsync: 12, FileLoad._fsync_directory: 5, FileLoad._create: 6, FileLoad._mkdir: 1, FileLoad._rename: 4,
     FileLoad._rename_over: 3, FileLoad._rename_directory: 2, FileLoad._unlink: 3,
 }
