@@ -13,6 +13,7 @@ class FaultFile : public IoFile {
       : io_(io), file_(std::move(file)), name_(std::move(name)) {}
 
   absl::StatusOr<size_t> Read(int64_t offset, absl::Span<uint8_t> out) override {
+    PBKFS_RETURN_IF_ERROR(io_.Before("read", name_));
     return file_->Read(offset, out);
   }
   absl::Status Write(int64_t offset, absl::Span<const uint8_t> data) override {
@@ -104,20 +105,20 @@ absl::Status FaultIo::Before(const std::string& operation, const std::string& na
   std::shared_ptr<const Hook> hook;
   {
     MutexLock lock(&mutex_);
-    events_.push_back(operation + " " + name);
+    if (operation != "read") events_.push_back(operation + " " + name);
     hook = hook_;
   }
   return hook == nullptr ? absl::OkStatus() : (*hook)(operation, name);
 }
 
 absl::StatusOr<std::unique_ptr<IoDir>> FaultIo::OpenDir(const std::string& path) {
-  auto dir = PosixIo().OpenDir(path);
+  auto dir = base_.OpenDir(path);
   if (!dir.ok()) return dir.status();
   return std::make_unique<FaultDir>(*this, *std::move(dir));
 }
 
 absl::Status FaultIo::MakeDir(const std::string& path, mode_t mode) {
-  return PosixIo().MakeDir(path, mode);
+  return base_.MakeDir(path, mode);
 }
 
 }  // namespace pbkfs::testsupport

@@ -1,5 +1,5 @@
-// An Io that does what the real one does, except where a test says otherwise: calls can be delayed,
-// failed, and listed.
+// An Io that does what another one does (the real one, unless told otherwise), except where a test
+// says otherwise: calls can be delayed, failed, and listed.
 #ifndef PBKFS_TESTS_SUPPORT_FAULT_IO_H_
 #define PBKFS_TESTS_SUPPORT_FAULT_IO_H_
 
@@ -15,13 +15,15 @@ namespace pbkfs::testsupport {
 
 class FaultIo : public Io {
  public:
-  // Called before an operation ("sync", "write", "truncate", "allocate", "rename") on the file of
-  // that name, or a "sync" of a directory, named ".", from any thread and with no lock held. An error is the operation's result, which is then not
-  // carried out.
+  // Called before an operation ("read", "sync", "write", "truncate", "allocate", "rename") on the
+  // file of that name, or a "sync" of a directory, named ".", from any thread and with no lock held.
+  // An error is the operation's result, which is then not carried out.
   using Hook = std::function<absl::Status(const std::string& operation, const std::string& name)>;
 
+  explicit FaultIo(Io& base = PosixIo()) : base_(base) {}
+
   void set_hook(Hook hook);
-  // The operations so far, as "operation name"; forgets them.
+  // The changing operations so far, as "operation name"; forgets them.
   std::vector<std::string> TakeEvents();
 
   absl::StatusOr<std::unique_ptr<IoDir>> OpenDir(const std::string& path) override;
@@ -30,6 +32,7 @@ class FaultIo : public Io {
   absl::Status Before(const std::string& operation, const std::string& name);
 
  private:
+  Io& base_;
   Mutex mutex_;
   std::shared_ptr<const Hook> hook_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::string> events_ ABSL_GUARDED_BY(mutex_);
