@@ -58,8 +58,16 @@ class SimFile : public IoFile {
     PBKFS_RETURN_IF_ERROR(io_.Begin(&partial));
     // A process that dies in fdatasync never learns the result; the disk may have everything.
     if (partial && io_.random_() % 2 == 0) return ErrnoError(EIO, "dead");
-    node_->file.durable = node_->file.bytes;
-    node_->file.changes.clear();
+    SimIo::File& file = node_->file;
+    if (io_.TakeFailure(*node_)) {
+      file.durable = io_.Survivors(file);
+      file.changes.clear();
+      file.sync_failed = true;
+      return ErrnoError(EIO, "a sync that fails");
+    }
+    // Not a copy of the bytes: what a failed sync threw away stays away.
+    for (const SimIo::Change& change : file.changes) SimIo::Apply(change, &file.durable);
+    file.changes.clear();
     return partial ? ErrnoError(EIO, "dead") : absl::OkStatus();
   }
   void StartWriteback(int64_t, int64_t) override {}
@@ -126,6 +134,7 @@ class SimDir : public IoDir {
     PBKFS_RETURN_IF_ERROR(io_.Begin(&partial));
     auto node = std::make_shared<SimIo::Node>();
     node->number = io_.next_number_++;
+    node->name = std::string(name);
     node->in_memory = node_->in_memory;
     io_.SetEntry(*node_, std::string(name), node);
     if (partial) return ErrnoError(EIO, "dead");
@@ -148,6 +157,7 @@ class SimDir : public IoDir {
     PBKFS_RETURN_IF_ERROR(io_.Begin(&partial));
     auto node = std::make_shared<SimIo::Node>();
     node->number = io_.next_number_++;
+    node->name = std::string(name);
     node->is_directory = true;
     node->in_memory = node_->in_memory;
     io_.SetEntry(*node_, std::string(name), node);
@@ -172,6 +182,7 @@ class SimDir : public IoDir {
     const auto found = node_->entries.find(std::string(name));
     if (found == node_->entries.end()) return ErrnoError(ENOENT, name);
     const SimIo::NodePtr node = found->second;
+    node->name = std::string(new_name);
     io_.SetEntry(*static_cast<SimDir&>(new_directory).node_, std::string(new_name), node);
     io_.SetEntry(*node_, std::string(name), nullptr);
     return partial ? ErrnoError(EIO, "dead") : absl::OkStatus();
@@ -210,6 +221,7 @@ class SimDir : public IoDir {
     bool partial = false;
     PBKFS_RETURN_IF_ERROR(io_.Begin(&partial));
     if (partial && io_.random_() % 2 == 0) return ErrnoError(EIO, "dead");
+    if (io_.TakeFailure(*node_)) return ErrnoError(EIO, "a sync that fails");
     node_->unsynced.clear();
     return partial ? ErrnoError(EIO, "dead") : absl::OkStatus();
   }
@@ -225,7 +237,9 @@ class SimDir : public IoDir {
 
  private:
   void SyncTree(SimIo::Node& node) {
-    node.file.durable = node.file.bytes;
+    for (const SimIo::Change& change : node.file.changes) {
+      SimIo::Apply(change, &node.file.durable);
+    }
     node.file.changes.clear();
     node.unsynced.clear();
     for (auto& [name, child] : node.entries) SyncTree(*child);
@@ -247,6 +261,9 @@ void SimIo::Apply(const Change& change, std::string* bytes) {
       return;
     case Change::kTruncate:
       bytes->resize(offset, '\0');
+      return;
+    case Change::kExtend:
+      if (bytes->size() < offset) bytes->resize(offset, '\0');
       return;
     case Change::kPunch:
       for (size_t i = offset;
@@ -296,17 +313,54 @@ void SimIo::Revive() {
   MutexLock lock(&mutex_);
   dead_ = false;
   die_at_ = UINT64_MAX;
+  if (root_ != nullptr) DropCleanPages(*root_);
 }
 
-// Each unsynced change is kept or dropped by itself, a write in sectors, and they reach the disk in
-// any order.
-void SimIo::CrashFile(File& file) {
+void SimIo::FailNextSync(const std::string& name) {
+  MutexLock lock(&mutex_);
+  failing_sync_ = name;
+}
+
+bool SimIo::TakeFailure(const Node& node) {
+  if (failing_sync_.empty() || node.name != failing_sync_) return false;
+  failing_sync_.clear();
+  return true;
+}
+
+// Pages whose write-out failed count as clean; the kernel may read them again from the disk.
+void SimIo::DropCleanPages(Node& node) {
+  constexpr size_t kPage = 4096;
+  File& file = node.file;
+  if (file.sync_failed) {
+    std::string disk = file.durable;
+    disk.resize(file.bytes.size(), '\0');
+    for (size_t at = 0; at < disk.size(); at += kPage) {
+      if (random_() % 2 == 0) file.bytes.replace(at, kPage, disk, at, kPage);
+    }
+    for (const Change& change : file.changes) Apply(change, &file.bytes);
+  }
+  for (auto& [name, child] : node.entries) DropCleanPages(*child);
+}
+
+std::string SimIo::Survivors(const File& file) {
   constexpr size_t kSector = 512;
-  std::string survived = file.durable;
+  constexpr int64_t kPage = 4096;
   std::vector<Change> pieces;
+  const auto keep = [this, &pieces](Change piece) {
+    if (random_() % 2 == 0) pieces.push_back(std::move(piece));
+  };
   for (const Change& change : file.changes) {
+    if (change.kind == Change::kPunch) {
+      for (int64_t at = 0; at < change.length;) {
+        const int64_t offset = change.offset + at;
+        const int64_t size = std::min(kPage - offset % kPage, change.length - at);
+        keep({Change::kPunch, offset, "", size});
+        at += size;
+      }
+      continue;
+    }
     if (change.kind != Change::kWrite) {
-      if (random_() % 2 == 0) pieces.push_back(change);
+      keep(change);
       continue;
     }
     for (size_t at = 0; at < change.bytes.size();) {
@@ -314,18 +368,16 @@ void SimIo::CrashFile(File& file) {
           ((static_cast<size_t>(change.offset) + at) / kSector + 1) * kSector -
           static_cast<size_t>(change.offset);
       const size_t size = std::min(sector_end, change.bytes.size()) - at;
-      if (random_() % 2 == 0) {
-        pieces.push_back({Change::kWrite, change.offset + static_cast<int64_t>(at),
-                          change.bytes.substr(at, size), 0});
-      }
+      keep({Change::kWrite, change.offset + static_cast<int64_t>(at),
+            change.bytes.substr(at, size), 0});
       at += size;
     }
+    keep({Change::kExtend, change.offset + static_cast<int64_t>(change.bytes.size()), "", 0});
   }
   if (random_() % 2 == 0) std::shuffle(pieces.begin(), pieces.end(), random_);
+  std::string survived = file.durable;
   for (const Change& piece : pieces) Apply(piece, &survived);
-  file.bytes = file.durable = survived;
-  file.changes.clear();
-  file.locked = false;
+  return survived;
 }
 
 void SimIo::CrashDirectory(Node& directory) {
@@ -342,7 +394,11 @@ void SimIo::CrashDirectory(Node& directory) {
     if (child->is_directory) {
       CrashDirectory(*child);
     } else {
-      CrashFile(child->file);
+      File& file = child->file;
+      file.bytes = file.durable = Survivors(file);
+      file.changes.clear();
+      file.sync_failed = false;
+      file.locked = false;
     }
   }
 }
