@@ -368,8 +368,8 @@ std::string SimIo::Survivors(const File& file) {
           ((static_cast<size_t>(change.offset) + at) / kSector + 1) * kSector -
           static_cast<size_t>(change.offset);
       const size_t size = std::min(sector_end, change.bytes.size()) - at;
-      keep({Change::kWrite, change.offset + static_cast<int64_t>(at),
-            change.bytes.substr(at, size), 0});
+      keep({Change::kWrite, change.offset + static_cast<int64_t>(at), change.bytes.substr(at, size),
+            0});
       at += size;
     }
     keep({Change::kExtend, change.offset + static_cast<int64_t>(change.bytes.size()), "", 0});

@@ -1,8 +1,8 @@
 // A file system in memory that can crash: it knows what was synced, and a crash keeps, drops or
 // tears everything else independently and in any order, names too. Deterministic by seed.
 //
-// What a real file system may do and this one does: fdatasync makes the bytes and the size of a file
-// durable, not the file's name; of unsynced changes any subset survives, writes by sector and
+// What a real file system may do and this one does: fdatasync makes the bytes and the size of a
+// file durable, not the file's name; of unsynced changes any subset survives, writes by sector and
 // punches by page, in any order; a size may survive without the bytes that made it; each name of a
 // directory is kept or lost by itself, even both names of a rename; a sync that failed has thrown
 // away what it did not write, and the next one does not bring it back.

@@ -1,0 +1,62 @@
+// An overlay whose diff is on a simulated machine that can crash.
+#ifndef PBKFS_TESTS_FS_OVERLAY_SIM_FIXTURE_H_
+#define PBKFS_TESTS_FS_OVERLAY_SIM_FIXTURE_H_
+
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "fs/base/status.h"
+#include "fs/overlay/overlay.h"
+#include "tests/support/memory_tree.h"
+#include "tests/support/sim_io.h"
+
+namespace pbkfs::testsupport {
+
+class SimFixture {
+ public:
+  SimFixture(std::shared_ptr<const MemoryTree> lower, uint64_t seed)
+      : lower_(std::move(lower)), io_(seed) {}
+  ~SimFixture() { overlay_.reset(); }
+
+  SimIo& io() { return io_; }
+  Overlay& overlay() { return *overlay_; }
+
+  absl::Status Mount(Io* through = nullptr) {
+    DiffIdentity identity;
+    identity.instance = "main";
+    identity.backup_id = "TEST";
+    identity.list_hash = lower_->ListHash();
+    PBKFS_ASSIGN_OR_RETURN(auto diff,
+                           DiffStore::Open(through == nullptr ? io_ : *through, "/diff", identity));
+    OverlayOptions options;
+    // Tests call Maintain() themselves, so that a seed always means the same.
+    options.background_interval = std::chrono::hours(1);
+    PBKFS_ASSIGN_OR_RETURN(overlay_, Overlay::Create(lower_, std::move(diff), options));
+    return absl::OkStatus();
+  }
+  // The overlay is gone, as after the death of its process.
+  void Drop() { overlay_.reset(); }
+  // 0 where there is no such path.
+  uint64_t Ino(const std::string& path) {
+    uint64_t ino = kRootIno;
+    for (size_t at = 0; at < path.size();) {
+      const size_t slash = std::min(path.find('/', at), path.size());
+      const auto found = overlay_->Lookup(ino, path.substr(at, slash - at));
+      if (!found.ok()) return 0;
+      ino = found->ino;
+      at = slash + 1;
+    }
+    return ino;
+  }
+
+ private:
+  const std::shared_ptr<const MemoryTree> lower_;
+  SimIo io_;
+  std::unique_ptr<Overlay> overlay_;
+};
+
+}  // namespace pbkfs::testsupport
+
+#endif  // PBKFS_TESTS_FS_OVERLAY_SIM_FIXTURE_H_
