@@ -27,6 +27,7 @@ std::unique_ptr<IoDir> OpenEvidenceDirectory(Io& io) {
 }
 
 std::string NameOf(uint64_t nonce) { return absl::StrFormat("diff-%016x", nonce); }
+std::string FailureNameOf(uint64_t nonce) { return NameOf(nonce) + ".failed"; }
 
 }  // namespace
 
@@ -53,24 +54,30 @@ PageCacheEvidence LeaveEvidence(Io& io, IoDir& directory) {
   return evidence;
 }
 
-bool EvidenceHolds(Io& io, IoDir& directory, const PageCacheEvidence& evidence) {
-  if (evidence.nonce == 0) return false;
+CacheState CheckEvidence(Io& io, IoDir& directory, const PageCacheEvidence& evidence) {
+  if (evidence.nonce == 0) return CacheState::kGone;
   const auto identity = directory.Identity();
   if (!identity.ok() || identity->mount_id != evidence.mount_id ||
       identity->device != evidence.device || identity->inode != evidence.inode) {
-    return false;
+    return CacheState::kGone;
   }
   const auto place = OpenEvidenceDirectory(io);
-  if (place == nullptr) return false;
-  if (!place->OpenFile(NameOf(evidence.nonce), O_RDONLY, 0).ok()) return false;
-  // A write that failed in the background since then is reported here and never again.
-  return directory.SyncFileSystem().ok();
+  if (place == nullptr) return CacheState::kGone;
+  if (!place->OpenFile(NameOf(evidence.nonce), O_RDONLY, 0).ok()) return CacheState::kGone;
+  const std::string failure = FailureNameOf(evidence.nonce);
+  if (place->OpenFile(failure, O_RDONLY, 0).ok()) return CacheState::kWriteFailed;
+  if (directory.SyncFileSystem().ok()) return CacheState::kIntact;
+  if (!place->OpenFile(failure, O_CREAT | O_WRONLY, 0600).ok()) {
+    place->Remove(NameOf(evidence.nonce)).IgnoreError();
+  }
+  return CacheState::kWriteFailed;
 }
 
 void RemoveEvidence(Io& io, const PageCacheEvidence& evidence) {
   if (evidence.nonce == 0) return;
   if (const auto place = OpenEvidenceDirectory(io)) {
     place->Remove(NameOf(evidence.nonce)).IgnoreError();
+    place->Remove(FailureNameOf(evidence.nonce)).IgnoreError();
   }
 }
 

@@ -14,8 +14,15 @@ namespace pbkfs {
 // Leaves evidence for `directory`, the diff's. A nonce of 0 where there is no tmpfs to leave it on.
 PageCacheEvidence LeaveEvidence(Io& io, IoDir& directory);
 
-// Whether the evidence of an earlier open still holds.
-bool EvidenceHolds(Io& io, IoDir& directory, const PageCacheEvidence& evidence);
+enum class CacheState {
+  kIntact,       // It holds all that was written, and all of it reached the disk.
+  kWriteFailed,  // It is that of the earlier open, but shows bytes that are not on the disk.
+  kGone,
+};
+
+// What became of the page cache since an earlier open. A failed write is told by the kernel once;
+// it is kept with the evidence, so that a recovery that is cut short finds it again.
+CacheState CheckEvidence(Io& io, IoDir& directory, const PageCacheEvidence& evidence);
 
 // Removes the file of the evidence, after a clean unmount or when newer evidence was left.
 void RemoveEvidence(Io& io, const PageCacheEvidence& evidence);

@@ -1,6 +1,7 @@
 #include "fs/diff/recovery.h"
 
 #include <fcntl.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <utility>
@@ -16,11 +17,32 @@
 namespace pbkfs {
 namespace {
 
+// Writes a file's bytes once more where they are. After a failed sync the kernel shows bytes that
+// it takes for written and that are not on the disk: no later sync would write them.
+absl::Status WriteAgain(IoFile& file) {
+  constexpr int64_t kPiece = 1 << 20;
+  std::vector<uint8_t> piece;
+  PBKFS_ASSIGN_OR_RETURN(int64_t at, file.Seek(0, SEEK_DATA));
+  while (at >= 0) {
+    PBKFS_ASSIGN_OR_RETURN(const int64_t end, file.Seek(at, SEEK_HOLE));
+    while (at < end) {
+      piece.resize(static_cast<size_t>(std::min(kPiece, end - at)));
+      PBKFS_ASSIGN_OR_RETURN(const size_t count, file.Read(at, absl::MakeSpan(piece)));
+      if (count == 0) return absl::OkStatus();
+      PBKFS_RETURN_IF_ERROR(file.Write(at, absl::MakeConstSpan(piece.data(), count)));
+      at += static_cast<int64_t>(count);
+    }
+    PBKFS_ASSIGN_OR_RETURN(at, file.Seek(end, SEEK_DATA));
+  }
+  return absl::OkStatus();
+}
+
 // Brings the data file of one inode into agreement with its state, and the state's size with the
 // file.
 class DataFileSettler {
  public:
-  explicit DataFileSettler(IoDir& data) : data_(data) {}
+  // `write_again`: writes that failed may be of any file.
+  DataFileSettler(IoDir& data, bool write_again) : data_(data), write_again_(write_again) {}
 
   // Whether anything was changed that the log does not say.
   bool settled() const { return settled_; }
@@ -57,6 +79,7 @@ class DataFileSettler {
     state.mtime = std::max(
         state.mtime, attributes.st_mtim.tv_sec * int64_t{1000000000} + attributes.st_mtim.tv_nsec);
     state.ctime = std::max(state.ctime, state.mtime);
+    if (layout.failed || write_again_) PBKFS_RETURN_IF_ERROR(WriteAgain(**file));
     settled_ = settled_ || layout.uncut != 0 || layout.failed;
     layout.uncut = 0;
     layout.failed = false;
@@ -82,6 +105,7 @@ class DataFileSettler {
   }
 
   IoDir& data_;
+  const bool write_again_;
   bool settled_ = false;
 };
 
@@ -103,7 +127,9 @@ absl::StatusOr<Recovered> RecoverLog(const RecoverySource& source, IoFile& log_f
   }
   const bool clean =
       std::holds_alternative<CleanUnmountRecord>(log.records.back().record) && !log.damaged_tail;
-  const bool intact = clean || EvidenceHolds(source.io, source.directory, recovered.evidence);
+  const CacheState cache =
+      clean ? CacheState::kIntact : CheckEvidence(source.io, source.directory, recovered.evidence);
+  const bool intact = cache == CacheState::kIntact;
   recovered.shutdown = clean    ? ShutdownKind::kClean
                        : intact ? ShutdownKind::kProcessDied
                                 : ShutdownKind::kCacheLost;
@@ -115,7 +141,7 @@ absl::StatusOr<Recovered> RecoverLog(const RecoverySource& source, IoFile& log_f
   const LogProof proof = CollectProof(log.records);
   Replayer replayer(source.base, proof, recovered.shutdown);
   PBKFS_RETURN_IF_ERROR(replayer.Run(log.records));
-  DataFileSettler settler(source.data);
+  DataFileSettler settler(source.data, cache == CacheState::kWriteFailed);
   for (auto& [ino, state] : replayer.state().inodes) {
     PBKFS_RETURN_IF_ERROR(settler.Settle(*state, replayer.Destroyed(ino), replayer.Lost(ino)));
     if (state->nlink == 0) recovered.orphans.push_back(ino);
