@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -60,9 +61,10 @@ class SimFile : public IoFile {
     if (partial && io_.random_() % 2 == 0) return ErrnoError(EIO, "dead");
     SimIo::File& file = node_->file;
     if (io_.TakeFailure(*node_)) {
-      file.durable = io_.Survivors(file);
+      file.durable = io_.Survivors(file, /*crashed=*/false);
       file.changes.clear();
       file.sync_failed = true;
+      io_.unreported_error_ = true;
       return ErrnoError(EIO, "a sync that fails");
     }
     // Not a copy of the bytes: what a failed sync threw away stays away.
@@ -82,7 +84,12 @@ class SimFile : public IoFile {
     return result;
   }
   absl::Status SetTimes(const struct timespec*) override { return absl::OkStatus(); }
-  absl::StatusOr<int64_t> Seek(int64_t offset, int) override { return offset; }
+  absl::StatusOr<int64_t> Seek(int64_t offset, int whence) override {
+    MutexLock lock(&io_.mutex_);
+    const auto size = static_cast<int64_t>(node_->file.bytes.size());
+    if (offset >= size) return -1;
+    return whence == SEEK_DATA ? offset : size;  // No holes.
+  }
   absl::StatusOr<bool> TryLock() override {
     MutexLock lock(&io_.mutex_);
     if (std::exchange(node_->file.locked, true)) return false;
@@ -225,13 +232,14 @@ class SimDir : public IoDir {
     node_->unsynced.clear();
     return partial ? ErrnoError(EIO, "dead") : absl::OkStatus();
   }
-  // The page cache is intact where this is called, and everything in it reaches the disk.
+  // Everything in the page cache reaches the disk. A write-out that failed before is told once.
   absl::Status SyncFileSystem() override {
     MutexLock lock(&io_.mutex_);
     bool partial = false;
     PBKFS_RETURN_IF_ERROR(io_.Begin(&partial));
     if (partial) return ErrnoError(EIO, "dead");
     SyncTree(*node_);
+    if (std::exchange(io_.unreported_error_, false)) return ErrnoError(EIO, "an earlier write-out");
     return absl::OkStatus();
   }
 
@@ -342,12 +350,15 @@ void SimIo::DropCleanPages(Node& node) {
   for (auto& [name, child] : node.entries) DropCleanPages(*child);
 }
 
-std::string SimIo::Survivors(const File& file) {
+std::string SimIo::Survivors(const File& file, bool crashed) {
   constexpr size_t kSector = 512;
   constexpr int64_t kPage = 4096;
   std::vector<Change> pieces;
-  const auto keep = [this, &pieces](Change piece) {
-    if (random_() % 2 == 0) pieces.push_back(std::move(piece));
+  // A write-out that fails loses bytes. What the journal keeps, sizes and holes, only a crash
+  // loses.
+  const auto keep = [this, &pieces, crashed](Change piece) {
+    const bool certain = !crashed && piece.kind != Change::kWrite;
+    if (certain || random_() % 2 == 0) pieces.push_back(std::move(piece));
   };
   for (const Change& change : file.changes) {
     if (change.kind == Change::kPunch) {
@@ -374,7 +385,7 @@ std::string SimIo::Survivors(const File& file) {
     }
     keep({Change::kExtend, change.offset + static_cast<int64_t>(change.bytes.size()), "", 0});
   }
-  if (random_() % 2 == 0) std::shuffle(pieces.begin(), pieces.end(), random_);
+  if (crashed && random_() % 2 == 0) std::shuffle(pieces.begin(), pieces.end(), random_);
   std::string survived = file.durable;
   for (const Change& piece : pieces) Apply(piece, &survived);
   return survived;
@@ -395,7 +406,7 @@ void SimIo::CrashDirectory(Node& directory) {
       CrashDirectory(*child);
     } else {
       File& file = child->file;
-      file.bytes = file.durable = Survivors(file);
+      file.bytes = file.durable = Survivors(file, /*crashed=*/true);
       file.changes.clear();
       file.sync_failed = false;
       file.locked = false;
@@ -408,6 +419,7 @@ void SimIo::Crash() {
   dead_ = false;
   die_at_ = UINT64_MAX;
   ++boot_;
+  unreported_error_ = false;
   if (root_ == nullptr) return;
   root_->entries.erase("run");
   CrashDirectory(*root_);

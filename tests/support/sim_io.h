@@ -36,7 +36,7 @@ class SimIo : public Io {
   // A new process on the same machine.
   void Revive();
   // The next sync of a file or directory of that name fails; what of it reached the disk is left to
-  // chance.
+  // chance. "" takes that back.
   void FailNextSync(const std::string& name);
   // The machine stops: what was not synced is kept, dropped or torn. A new process may start then.
   void Crash();
@@ -83,8 +83,9 @@ class SimIo : public Io {
   void SetEntry(Node& directory, const std::string& name, NodePtr node)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   static void Apply(const Change& change, std::string* bytes);
-  // The bytes on the disk when an unknown part of the changes got there.
-  std::string Survivors(const File& file) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The bytes on the disk when an unknown part of the changes got there: at a crash, or when a sync
+  // failed.
+  std::string Survivors(const File& file, bool crashed) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Whether a sync of `node` is one that fails.
   bool TakeFailure(const Node& node) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void DropCleanPages(Node& node) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -99,6 +100,7 @@ class SimIo : public Io {
   uint64_t die_at_ ABSL_GUARDED_BY(mutex_) = UINT64_MAX;
   bool dead_ ABSL_GUARDED_BY(mutex_) = false;
   std::string failing_sync_ ABSL_GUARDED_BY(mutex_);
+  bool unreported_error_ ABSL_GUARDED_BY(mutex_) = false;  // For syncfs.
   uint64_t boot_ ABSL_GUARDED_BY(mutex_) = 1;  // Goes into mount ids.
 };
 

@@ -62,6 +62,9 @@ class CrashModel {
   void NamesDurable();
   void AllDurable();
 
+  // The last change of names failed without any effect.
+  void NamesDidNotChange() { names_.pop_back(), names_in_flight_ = false; }
+
   // The process died and the page cache is whole.
   void OnlyTheLastStates();
   // Whether something that is allowed explains `tree`; what contradicts it otherwise.

@@ -21,6 +21,7 @@ class SimFixture {
   ~SimFixture() { overlay_.reset(); }
 
   SimIo& io() { return io_; }
+  const SimIo& io() const { return io_; }
   Overlay& overlay() { return *overlay_; }
 
   absl::Status Mount(Io* through = nullptr) {
