@@ -1,0 +1,331 @@
+// Crashes that broke simpler rules once, by name. Where a case says "at every step", the process or
+// the machine dies at each changing operation of the disk in turn.
+#include <gtest/gtest.h>
+#include <linux/falloc.h>
+#include <sys/stat.h>
+
+#include <functional>
+#include <future>
+#include <string>
+
+#include "spdlog/spdlog.h"
+#include "tests/fs/overlay/crash_driver.h"
+#include "tests/fs/overlay/overlay_fixture.h"
+#include "tests/support/gate.h"
+
+namespace pbkfs {
+namespace {
+
+using testsupport::Bytes;
+using testsupport::CrashDriver;
+using testsupport::FaultIo;
+using testsupport::Gate;
+using testsupport::MemoryTree;
+using testsupport::OverlayFixture;
+using testsupport::Page;
+using testsupport::ReadInode;
+using testsupport::SimFixture;
+
+constexpr int64_t kB = kBlockSize;
+constexpr uint64_t kSeeds = 40;  // What an unsynced change becomes is left to chance.
+
+std::shared_ptr<const MemoryTree> Lower() {
+  return std::make_shared<const MemoryTree>(
+      std::map<std::string, MemoryTree::Entry>{{"a", {S_IFREG | 0600, Page(1, 4 * kB)}},
+                                               {"b", {S_IFREG | 0600, Page(2, kB + 700)}},
+                                               {"c", {S_IFREG | 0600, Page(3, 2 * kB)}}});
+}
+
+class CrashCases : public testing::Test {
+ protected:
+  CrashCases() { spdlog::set_level(spdlog::level::off); }
+  ~CrashCases() override { spdlog::set_level(spdlog::level::info); }
+
+  static void Recover(CrashDriver& driver, bool machine) {
+    driver.Die(machine);
+    const absl::Status mounted = driver.Mount();
+    ASSERT_TRUE(mounted.ok()) << mounted;
+    driver.CheckRecovered();
+  }
+
+  // Runs `prepare`, then `work` with a death at each of its steps, of both kinds.
+  static void AtEveryStep(const std::function<void(CrashDriver&)>& prepare,
+                          const std::function<void(CrashDriver&)>& work) {
+    for (const bool machine : {false, true}) {
+      bool died = true;
+      for (uint64_t step = 1; died; ++step) {
+        ASSERT_LT(step, 500u);
+        for (uint64_t seed = 0; seed < (machine ? kSeeds : 3); ++seed) {
+          CrashDriver driver(Lower(), seed);
+          driver.Begin();
+          prepare(driver);
+          driver.io().DieAfter(step);
+          work(driver);
+          died = driver.dead();
+          Recover(driver, machine);
+          if (HasFailure()) {
+            FAIL() << driver.log() << (machine ? "machine" : "process") << " at step " << step
+                   << ", seed " << seed;
+          }
+        }
+      }
+    }
+  }
+};
+
+TEST_F(CrashCases, NoUnconfirmedRecordComesBackAfterTwoCutsWithAnFsyncBetween) {
+  for (uint64_t seed = 0; seed < kSeeds * 5; ++seed) {
+    CrashDriver driver(Lower(), seed);
+    driver.Begin();
+    // Unconfirmed: names, blocks, sizes.
+    driver.Create("new", S_IFREG | 0600);
+    driver.Write(driver.ByName("new"), 0, Page(10, 2 * kB));
+    driver.Write(driver.ByName("a"), kB, Page(11));
+    driver.Truncate(driver.ByName("b"), 100);
+    driver.Rename("c", "moved");
+    Recover(driver, /*machine=*/true);
+    // A confirmation that must say nothing about what the first cut took away.
+    driver.Write(driver.ByName("a"), 2 * kB, Page(12));
+    driver.Fsync(driver.ByName("a"));
+    driver.FsyncDirectory();
+    const std::string a = driver.model().content(driver.ByName("a").object);
+    Recover(driver, /*machine=*/true);
+    EXPECT_TRUE(a == driver.model().content(driver.ByName("a").object));
+    ASSERT_FALSE(HasFailure()) << driver.log() << "seed " << seed;
+  }
+}
+
+void TruncateAndExtend(CrashDriver& driver, bool fsync_other) {
+  const auto step = [&driver](auto call) { return !driver.over() && call(); };
+  step([&] { return driver.Truncate(driver.ByName("a"), kB + 300); });
+  if (fsync_other) {
+    step([&] { return driver.Write(driver.ByName("c"), 0, Page(20)); });
+    step([&] { return driver.Fsync(driver.ByName("c")); });
+  }
+  step([&] { return driver.Write(driver.ByName("a"), 3 * kB, Page(21)); });
+  step([&] { return driver.Truncate(driver.ByName("a"), kB); });
+  step([&] { return driver.Write(driver.ByName("a"), kB + 5000, "tail"); });
+  if (fsync_other) step([&] { return driver.Fsync(driver.ByName("c")); });
+  step([&] { return driver.Fsync(driver.ByName("a")); });
+  step([&] { return driver.Truncate(driver.ByName("a"), 100); });
+  step([&] { return driver.Truncate(driver.ByName("a"), 2 * kB); });
+}
+
+void WriteAndSync(CrashDriver& driver) {
+  driver.Write(driver.ByName("a"), 0, Page(9, 5 * kB));
+  driver.Fsync(driver.ByName("a"));
+}
+
+TEST_F(CrashCases, TruncationsAndExtensionsCutAtEveryStep) {
+  AtEveryStep(WriteAndSync, [](CrashDriver& driver) { TruncateAndExtend(driver, false); });
+}
+
+TEST_F(CrashCases, TruncationsAndExtensionsBesideAnFsyncOfAnotherFileCutAtEveryStep) {
+  AtEveryStep(WriteAndSync, [](CrashDriver& driver) { TruncateAndExtend(driver, true); });
+}
+
+TEST_F(CrashCases, ARenameOverAFileShowsOneOrTheOtherAtEveryStep) {
+  AtEveryStep(
+      [](CrashDriver& driver) {
+        WriteAndSync(driver);
+        driver.Create("new", S_IFREG | 0600);
+        driver.Write(driver.ByName("new"), 0, Page(30, kB + 17));
+      },
+      [](CrashDriver& driver) { driver.Rename("new", "a"); });
+}
+
+TEST_F(CrashCases, ARemovedFileIsGoneOrWholeAtEveryStep) {
+  AtEveryStep(WriteAndSync, [](CrashDriver& driver) {
+    driver.Unlink("a");
+    if (!driver.over()) driver.Maintain();
+    if (!driver.over()) driver.Create("a", S_IFREG | 0600);
+    if (!driver.over()) driver.Write(driver.ByName("a"), 0, Page(31));
+    if (!driver.over()) driver.Fsync(driver.ByName("a"));
+    if (!driver.over()) driver.Unlink("a");
+    if (!driver.over()) driver.Maintain();
+  });
+}
+
+TEST_F(CrashCases, PunchesCutAtEveryStep) {
+  AtEveryStep(WriteAndSync, [](CrashDriver& driver) {
+    constexpr int kPunch = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+    driver.Allocate(driver.ByName("a"), kPunch, 100, 3 * kB);
+    if (!driver.over()) driver.Write(driver.ByName("a"), kB, Page(32));
+    if (!driver.over()) driver.Fsync(driver.ByName("a"));
+    if (!driver.over()) driver.Allocate(driver.ByName("c"), kPunch, 0, kB);
+  });
+}
+
+// A sync whose result is not known to be good changes nothing that was promised before, and the
+// next one is no promise about what the first lost.
+TEST_F(CrashCases, AFailedSyncOfDataFollowedByMoreWork) {
+  for (uint64_t seed = 0; seed < kSeeds * 3; ++seed) {
+    CrashDriver driver(Lower(), seed);
+    driver.Begin();
+    WriteAndSync(driver);
+    driver.Write(driver.ByName("a"), 0, Page(33, 3 * kB));
+    driver.FailNextSync(driver.ByName("a"));
+    EXPECT_FALSE(driver.Fsync(driver.ByName("a")));
+    driver.Write(driver.ByName("a"), 4 * kB, Page(34, 3 * kB));
+    EXPECT_FALSE(driver.Fsync(driver.ByName("a"))) << "the kernel has forgotten; we have not";
+    driver.Write(driver.ByName("c"), 0, Page(35));
+    EXPECT_TRUE(driver.Fsync(driver.ByName("c"))) << "other files are not concerned";
+    Recover(driver, /*machine=*/seed % 2 == 0);
+    EXPECT_TRUE(driver.Write(driver.ByName("a"), kB, Page(36)));
+    EXPECT_TRUE(driver.Fsync(driver.ByName("a")));
+    Recover(driver, /*machine=*/true);
+    ASSERT_FALSE(HasFailure()) << driver.log() << "seed " << seed;
+  }
+}
+
+// Writers go on while an fsync is in the disk: what they write is not promised by it, and what was
+// written before is.
+TEST_F(CrashCases, AnFsyncPromisesWhatWasWrittenBeforeItAndNoLaterWriteHarmsThat) {
+  for (uint64_t seed = 0; seed < kSeeds; ++seed) {
+    SimFixture fs(Lower(), seed);
+    FaultIo io(fs.io());
+    ASSERT_TRUE(fs.Mount(&io).ok());
+    const uint64_t ino = fs.Ino("a");
+    ASSERT_TRUE(fs.overlay().Write(ino, 0, Bytes(Page(40))).ok());
+    {
+      std::future<absl::Status> fsync;
+      Gate gate("sync", DataFileName(ino));
+      io.set_hook(Gate::HookOf({&gate}));
+      fsync = std::async(std::launch::async, [&] { return fs.overlay().Fsync(ino); });
+      gate.AwaitCall();
+      ASSERT_TRUE(fs.overlay().Write(ino, kB, Bytes(Page(41))).ok());
+      ASSERT_TRUE(fs.overlay().Write(ino, 6 * kB, Bytes(Page(42))).ok());
+      gate.Open();
+      ASSERT_TRUE(fsync.get().ok());
+    }
+    fs.Drop();
+    fs.io().Crash();
+    ASSERT_TRUE(fs.Mount().ok());
+    const auto content = ReadInode(fs.overlay(), ino);
+    ASSERT_TRUE(content.ok()) << content.status();
+    EXPECT_TRUE(content->substr(0, kB) == Page(40)) << "seed " << seed;
+    const std::string second = content->substr(kB, kB);
+    EXPECT_TRUE(second == Page(41) || second == Page(1, 4 * kB).substr(kB, kB)) << "seed " << seed;
+    EXPECT_TRUE(content->substr(2 * kB, 2 * kB) == Page(1, 4 * kB).substr(2 * kB)) << seed;
+  }
+}
+
+// ---- appends and syncs of the log that fail, on real files ----
+
+class LogFaults : public testing::Test {
+ protected:
+  // The `n`-th operation of this kind on the log fails, or is cut short for a write.
+  void FailLog(const std::string& operation, int error) {
+    fs_.io().set_hook([=](const std::string& what, const std::string& name) {
+      const bool log = name == "log" || name == "log.new";
+      return what == operation && log ? ErrnoError(error, "log") : absl::OkStatus();
+    });
+  }
+
+  OverlayFixture fs_{{{"a", {S_IFREG | 0600, Page(1, 4 * kB)}}}};
+};
+
+TEST_F(LogFaults, AFailedAppendLeavesNothingAndTheNextOneWorks) {
+  ASSERT_TRUE(fs_.Write("a", 0, Page(2)).ok());
+  FailLog("write", EIO);
+  EXPECT_EQ(ErrnoOf(fs_.Write("a", kB, Page(3))), EIO);
+  EXPECT_EQ(ErrnoOf(fs_.Write("a", 5 * kB, Page(4))), 0) << "past the image no record is needed";
+  EXPECT_EQ(ErrnoOf(fs_.Create("new")), EIO);
+  EXPECT_EQ(ErrnoOf(fs_.Truncate("a", kB)), EIO);
+  EXPECT_EQ(ErrnoOf(fs_.Unlink("a")), EIO);
+  fs_.io().set_hook(nullptr);
+  const std::string expected =
+      Page(2) + Page(1, 4 * kB).substr(kB) + std::string(kB, '\0') + Page(4);
+  EXPECT_EQ(*fs_.Read("a"), expected);
+  EXPECT_EQ(fs_.Ino("new"), 0u);
+  EXPECT_TRUE(fs_.Create("new").ok());
+  EXPECT_TRUE(fs_.Write("new", 0, "x").ok());
+  EXPECT_TRUE(fs_.overlay().Fsync(fs_.Ino("a")).ok());
+  fs_.Die();
+  fs_.Mount();
+  EXPECT_EQ(*fs_.Read("a"), expected);
+  EXPECT_EQ(*fs_.Read("new"), "x");
+}
+
+TEST_F(LogFaults, AnExtensionWhoseRecordFailedDoesNotShow) {
+  FailLog("write", ENOSPC);
+  EXPECT_EQ(ErrnoOf(fs_.Write("a", 3 * kB, Page(5, 2 * kB))), ENOSPC);
+  EXPECT_EQ(fs_.Size("a"), 4 * kB);
+  fs_.io().set_hook(nullptr);
+  EXPECT_EQ(*fs_.Read("a"), Page(1, 4 * kB));
+  fs_.Die();
+  fs_.Mount();
+  EXPECT_EQ(*fs_.Read("a"), Page(1, 4 * kB));
+  ASSERT_TRUE(fs_.Truncate("a", 6 * kB).ok());
+  EXPECT_EQ(*fs_.Read("a", 4 * kB), std::string(2 * kB, '\0'));
+}
+
+TEST_F(LogFaults, AnAppendThatCannotBeTakenBackClosesTheLog) {
+  ASSERT_TRUE(fs_.Write("a", 0, Page(2)).ok());
+  fs_.io().set_hook([](const std::string& operation, const std::string& name) {
+    const bool log = name == "log" || name == "log.new";
+    return log && (operation == "write" || operation == "truncate") ? ErrnoError(EIO, "log")
+                                                                    : absl::OkStatus();
+  });
+  EXPECT_EQ(ErrnoOf(fs_.Create("new")), EIO);
+  fs_.io().set_hook(nullptr);
+  EXPECT_EQ(ErrnoOf(fs_.Create("new")), EIO) << "what stands behind the log's end is not known";
+  EXPECT_FALSE(fs_.overlay().health().ok());
+  EXPECT_EQ(*fs_.Read("a", 0, kB), Page(2)) << "reads go on";
+  fs_.Die();
+  fs_.Mount();
+  EXPECT_EQ(*fs_.Read("a", 0, kB), Page(2));
+  EXPECT_TRUE(fs_.Create("new").ok());
+}
+
+TEST_F(LogFaults, AFailedSyncOfTheLogStopsFsyncAndDestructionUntilItIsReplaced) {
+  ASSERT_TRUE(fs_.Write("a", 0, Page(2, 3 * kB)).ok());
+  ASSERT_TRUE(fs_.overlay().Fsync(fs_.Ino("a")).ok());
+  ASSERT_TRUE(fs_.Create("new").ok());
+  FailLog("sync", EIO);
+  EXPECT_EQ(ErrnoOf(fs_.overlay().FsyncDirectory()), EIO);
+  fs_.io().set_hook(nullptr);
+  EXPECT_EQ(ErrnoOf(fs_.overlay().Fsync(fs_.Ino("new"))), EIO) << "a later sync is no proof";
+  fs_.io().TakeEvents();
+  EXPECT_EQ(ErrnoOf(fs_.Truncate("a", kB)), EIO);
+  for (const std::string& event : fs_.io().TakeEvents()) {
+    EXPECT_NE(event, "truncate " + DataFileName(fs_.Ino("a"))) << "its record is not durable";
+  }
+  ASSERT_TRUE(fs_.overlay().Checkpoint().ok());
+  EXPECT_TRUE(fs_.overlay().FsyncDirectory().ok());
+  EXPECT_TRUE(fs_.overlay().Fsync(fs_.Ino("new")).ok());
+}
+
+// ---- full disk ----
+
+TEST_F(LogFaults, OnAFullDiskUnlinkAndFsyncWorkAndSpaceComesBack) {
+  ASSERT_TRUE(fs_.Create("big").ok());
+  ASSERT_TRUE(fs_.Write("big", 0, Page(6, 16 * kB)).ok());
+  ASSERT_TRUE(fs_.Write("a", 0, Page(7)).ok());
+  // Nothing that takes space succeeds but what the log's reserve holds.
+  bool full = true;
+  fs_.io().set_hook([&full](const std::string& operation, const std::string& name) {
+    const bool log = name == "log" || name == "log.new";
+    const bool takes = operation == "allocate" || (operation == "write" && !log);
+    return full && takes ? ErrnoError(ENOSPC, name) : absl::OkStatus();
+  });
+  EXPECT_EQ(ErrnoOf(fs_.Write("a", kB, Page(8))), ENOSPC);
+  EXPECT_EQ(ErrnoOf(fs_.Write("a", 8 * kB, Page(8))), ENOSPC);
+  EXPECT_EQ(fs_.Size("a"), 4 * kB);
+  EXPECT_EQ(*fs_.Read("a"), Page(7) + Page(1, 4 * kB).substr(kB));
+  EXPECT_TRUE(fs_.overlay().Fsync(fs_.Ino("a")).ok());
+  const uint64_t big = fs_.Ino("big");
+  EXPECT_TRUE(fs_.Unlink("big").ok());
+  fs_.overlay().Forget(big);
+  fs_.overlay().Maintain();
+  EXPECT_FALSE(std::filesystem::exists(fs_.diff_path() + "/data/" + DataFileName(big)))
+      << "the space is given back";
+  EXPECT_TRUE(fs_.overlay().FsyncDirectory().ok());
+  full = false;
+  EXPECT_TRUE(fs_.Write("a", kB, Page(8)).ok());
+  fs_.Remount();
+  EXPECT_EQ(*fs_.Read("a"), Page(7) + Page(8) + Page(1, 4 * kB).substr(2 * kB));
+}
+
+}  // namespace
+}  // namespace pbkfs
