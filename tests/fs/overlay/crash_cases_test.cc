@@ -4,6 +4,8 @@
 #include <linux/falloc.h>
 #include <sys/stat.h>
 
+#include <filesystem>
+#include <fstream>
 #include <functional>
 #include <future>
 #include <string>
@@ -210,11 +212,42 @@ TEST_F(CrashCases, AnFsyncPromisesWhatWasWrittenBeforeItAndNoLaterWriteHarmsThat
   }
 }
 
+TEST_F(CrashCases, AnFsyncWaitsForTheWriteBeforeIt) {
+  SimFixture fs(Lower(), 1);
+  FaultIo io(fs.io());
+  ASSERT_TRUE(fs.Mount(&io).ok());
+  const uint64_t ino = fs.Ino("a");
+  ASSERT_TRUE(fs.overlay().Write(ino, 0, Bytes(Page(40))).ok());
+  {
+    std::future<absl::Status> write;
+    std::future<absl::Status> fsync;
+    Gate gate("write", DataFileName(ino));
+    io.set_hook(Gate::HookOf({&gate}));
+    write = std::async(std::launch::async,
+                       [&] { return fs.overlay().Write(ino, kB, Bytes(Page(41))); });
+    gate.AwaitCall();
+    io.TakeEvents();
+    fsync = std::async(std::launch::async, [&] { return fs.overlay().Fsync(ino); });
+    while (fs.overlay().pending().operations < 2) {
+      // An fsync that does not wait is done at once.
+      if (fsync.wait_for(std::chrono::seconds(0)) == std::future_status::ready) break;
+    }
+    EXPECT_TRUE(io.TakeEvents().empty()) << "nothing is synced before the write is done";
+    gate.Open();
+    EXPECT_TRUE(write.get().ok());
+    EXPECT_TRUE(fsync.get().ok());
+  }
+  fs.Drop();
+  fs.io().Crash();
+  ASSERT_TRUE(fs.Mount().ok());
+  EXPECT_TRUE(ReadInode(fs.overlay(), ino)->substr(0, 2 * kB) == Page(40) + Page(41));
+}
+
 // ---- appends and syncs of the log that fail, on real files ----
 
 class LogFaults : public testing::Test {
  protected:
-  // The `n`-th operation of this kind on the log fails, or is cut short for a write.
+  // Every operation of this kind on the log fails.
   void FailLog(const std::string& operation, int error) {
     fs_.io().set_hook([=](const std::string& what, const std::string& name) {
       const bool log = name == "log" || name == "log.new";
@@ -245,6 +278,37 @@ TEST_F(LogFaults, AFailedAppendLeavesNothingAndTheNextOneWorks) {
   fs_.Mount();
   EXPECT_EQ(*fs_.Read("a"), expected);
   EXPECT_EQ(*fs_.Read("new"), "x");
+}
+
+TEST_F(LogFaults, AShortAppendIsCutOff) {
+  ASSERT_TRUE(fs_.Write("a", 0, Page(2)).ok());
+  const std::string log = fs_.diff_path() + "/log";
+  // More than any record has, so that what is left of it can't be taken for the last one.
+  fs_.io().set_hook([&log](const std::string& operation, const std::string& name) {
+    if (operation != "write" || name.rfind("log", 0) != 0) return absl::OkStatus();
+    std::ofstream(log, std::ios::binary | std::ios::app) << std::string(40000, 'x');
+    return ErrnoError(ENOSPC, "log");
+  });
+  EXPECT_EQ(ErrnoOf(fs_.Create("new")), ENOSPC);
+  fs_.io().set_hook(nullptr);
+  EXPECT_TRUE(fs_.Create("next").ok());
+  fs_.Die();
+  const absl::Status mounted = fs_.TryMount();
+  ASSERT_TRUE(mounted.ok()) << mounted;
+  EXPECT_EQ(*fs_.Read("a", 0, kB), Page(2));
+  EXPECT_EQ(fs_.Ino("new"), 0u);
+  EXPECT_NE(fs_.Ino("next"), 0u);
+}
+
+TEST_F(LogFaults, NoDataFileIsRemovedBeforeTheLogSaysSoDurably) {
+  ASSERT_TRUE(fs_.Write("a", 0, Page(2)).ok());
+  ASSERT_TRUE(fs_.overlay().Fsync(fs_.Ino("a")).ok());
+  FailLog("sync", EIO);
+  const uint64_t ino = fs_.Ino("a");
+  ASSERT_TRUE(fs_.Unlink("a").ok());
+  fs_.overlay().Forget(ino);
+  fs_.overlay().Maintain();
+  EXPECT_TRUE(std::filesystem::exists(fs_.diff_path() + "/data/" + DataFileName(ino)));
 }
 
 TEST_F(LogFaults, AnExtensionWhoseRecordFailedDoesNotShow) {
