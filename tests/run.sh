@@ -90,6 +90,8 @@ if ((full)); then
   build "$build_dir-clang"
   sanitized_fs_tests address "$build_dir-asan"
   sanitized_fs_tests thread "$build_dir-tsan"
+  step "mutations"
+  /usr/bin/python3 -B "$root/tests/mutation/run.py" --dir "$build_dir-mutation"
   step "all tests"
   exec ctest --test-dir "$build_dir" --output-on-failure --no-tests=error
 fi
