@@ -356,7 +356,7 @@ std::string SimIo::Survivors(const File& file, bool crashed) {
   std::vector<Change> pieces;
   // A write-out that fails loses bytes. What the journal keeps, sizes and holes, only a crash
   // loses.
-  const auto keep = [this, &pieces, crashed](Change piece) {
+  const auto keep = [this, &pieces, crashed](Change piece) ABSL_NO_THREAD_SAFETY_ANALYSIS {
     const bool certain = !crashed && piece.kind != Change::kWrite;
     if (certain || random_() % 2 == 0) pieces.push_back(std::move(piece));
   };
