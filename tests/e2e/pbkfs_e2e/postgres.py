@@ -4,6 +4,7 @@ import ctypes
 import os
 import pathlib
 import pwd
+import select
 import shlex
 import signal
 import subprocess
@@ -119,7 +120,14 @@ class Server:
         return "\n".join(text.splitlines()[-lines:])
 
     def stop(self, mode="fast"):
-        self.tool("pg_ctl", "-D", self.pgdata, "-m", mode, "-w", "-t", "300", "stop", connect=False)
+        process = os.pidfd_open(self._pid)
+        try:
+            self.tool("pg_ctl", "-D", self.pgdata, "-m", mode, "-w", "-t", "300", "stop", connect=False)
+            # pg_ctl returns when postmaster.pid is gone; the server still has its data directory for a moment.
+            if not select.select([process], [], [], GONE_SECONDS)[0]:
+                raise PostgresError(f"process {self._pid} does not end, though {self.pgdata} has no postmaster.pid")
+        finally:
+            os.close(process)
         self._pid = None
 
     def crash(self):
