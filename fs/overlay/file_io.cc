@@ -11,16 +11,11 @@
 #include "absl/strings/str_cat.h"
 #include "fs/base/status.h"
 #include "fs/diff/zero_range.h"
+#include "fs/overlay/block_math.h"
 #include "fs/overlay/overlay.h"
 
 namespace pbkfs {
 namespace {
-
-int64_t BlockFloor(int64_t offset) { return offset / kBlockSize * kBlockSize; }
-int64_t BlockCeil(int64_t offset) { return BlockFloor(offset + kBlockSize - 1); }
-ByteRange BlocksOf(int64_t offset, int64_t length) {
-  return {BlockFloor(offset), BlockCeil(offset + length)};
-}
 
 constexpr std::array<uint8_t, kBlockSize> kZeros{};
 

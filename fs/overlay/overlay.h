@@ -134,6 +134,8 @@ class Overlay {
   absl::Status Write(uint64_t ino, int64_t offset, absl::Span<const uint8_t> data);
   // `mode` as for fallocate(2): 0, KEEP_SIZE, PUNCH_HOLE | KEEP_SIZE, ZERO_RANGE (| KEEP_SIZE).
   absl::Status Allocate(uint64_t ino, int mode, int64_t offset, int64_t length);
+  // As lseek(2) with SEEK_DATA or SEEK_HOLE.
+  absl::StatusOr<int64_t> Seek(uint64_t ino, int64_t offset, int whence);
   absl::Status Fsync(uint64_t ino);
   // Makes every name and attribute durable.
   absl::Status FsyncDirectory();
@@ -227,6 +229,16 @@ class Overlay {
                        const std::function<absl::Status(IoFile&)>& destroy);
   absl::Status FinishDestruction(Inode& inode, uint64_t sequence, bool confirmed,
                                  const std::function<absl::Status(IoFile&)>& destroy);
+
+  // file_seek.cc
+  // Blocks of one kind up to byte `end`: in the data file (or a hole), or in the image.
+  struct SeekRun {
+    int64_t end = 0;
+    bool in_data_file = false;
+  };
+  static SeekRun RunAt(const Inode& inode, int64_t offset)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(inode.mutex);
+  absl::StatusOr<int64_t> TrySeek(Inode& inode, int64_t offset, int whence, uint64_t* destroyed);
 
   // file_sync.cc
   absl::Status SyncInode(Inode& inode);

@@ -312,6 +312,13 @@ void Fallocate(fuse_req_t request, fuse_ino_t ino, int mode, off_t offset, off_t
   scope.ReplyError(scope.overlay().Allocate(ino, mode, offset, length));
 }
 
+void Lseek(fuse_req_t request, fuse_ino_t ino, off_t offset, int whence, fuse_file_info*) {
+  RequestScope scope(request, FuseOp::kLseek);
+  const auto found = scope.overlay().Seek(ino, offset, whence);
+  if (!found.ok()) return scope.ReplyError(found.status());
+  fuse_reply_lseek(request, *found);
+}
+
 // ---- directories ----
 
 void Opendir(fuse_req_t request, fuse_ino_t, fuse_file_info* info) {
@@ -422,6 +429,7 @@ fuse_lowlevel_ops MakeOperations() {
   operations.fsyncdir = Fsyncdir;
   operations.statfs = Statfs;
   operations.fallocate = Fallocate;
+  operations.lseek = Lseek;
   return operations;
 }
 

@@ -14,10 +14,10 @@ absl::Span<const double> FuseLatencyBounds() { return RequestStats::kBucketBound
 
 absl::string_view FuseOpName(FuseOp op) {
   static constexpr const char* kNames[] = {
-      "lookup",   "forget",  "getattr", "setattr",  "readlink", "mknod",       "mkdir",
-      "unlink",   "rmdir",   "symlink", "rename",   "link",     "open",        "read",
-      "write",    "release", "fsync",   "opendir",  "readdir",  "readdirplus", "releasedir",
-      "fsyncdir", "statfs",  "create",  "fallocate"};
+      "lookup",   "forget",  "getattr", "setattr",   "readlink", "mknod",       "mkdir",
+      "unlink",   "rmdir",   "symlink", "rename",    "link",     "open",        "read",
+      "write",    "release", "fsync",   "opendir",   "readdir",  "readdirplus", "releasedir",
+      "fsyncdir", "statfs",  "create",  "fallocate", "lseek"};
   static_assert(std::size(kNames) == static_cast<size_t>(FuseOp::kCount));
   return kNames[static_cast<size_t>(op)];
 }

@@ -44,6 +44,7 @@ enum class FuseOp : uint8_t {
   kStatfs,
   kCreate,
   kFallocate,
+  kLseek,
   kCount,
 };
 absl::string_view FuseOpName(FuseOp op);

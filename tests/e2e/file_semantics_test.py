@@ -1,6 +1,8 @@
 """Files of a mount behave as files do, also after the mount is made again: the traps, one by one."""
 
+import ctypes
 import errno
+import mmap
 import os
 import random
 import stat
@@ -353,6 +355,93 @@ class Scenarios:
             self.assertEqual([], model.differences(self.root)[:10], "before the unmount")
             self.remount()
             self.assertEqual([], model.differences(self.root)[:10], "after mounting again")
+
+
+    def test_data_and_holes_are_told_apart(self):
+        path = self.root / "sparse"
+        def check():
+            fd = os.open(self.relation, os.O_RDONLY)
+            self.assertEqual(BLOCK, os.lseek(fd, BLOCK, os.SEEK_DATA))
+            self.assertEqual(len(self.original), os.lseek(fd, 0, os.SEEK_HOLE))
+            with self.assertRaises(OSError) as raised:
+                os.lseek(fd, len(self.original), os.SEEK_DATA)
+            self.assertEqual(errno.ENXIO, raised.exception.errno)
+            os.close(fd)
+            fd = os.open(path, os.O_RDONLY)
+            self.assertEqual(64 * BLOCK, os.lseek(fd, 0, os.SEEK_DATA))
+            self.assertEqual(0, os.lseek(fd, 0, os.SEEK_HOLE))
+            self.assertEqual(bytes(64 * BLOCK), os.pread(fd, 64 * BLOCK, 0))
+            os.close(fd)
+        def write():
+            with open(path, "xb") as file:
+                file.seek(64 * BLOCK)
+                file.write(b"x" * BLOCK)
+        self.do(write)
+        self.assert_now_and_after_remount(check)
+
+    def test_synchronous_descriptors_write_durably(self):
+        def fsyncs():
+            return int(self.daemon.stats("m")["fuse"]["requests"].get("fsync", 0))
+        for flag in (os.O_SYNC, os.O_DSYNC):
+            before = fsyncs()
+            def write():
+                fd = os.open(self.relation, os.O_RDWR | flag)
+                for block in range(3):
+                    os.pwrite(fd, b"s" * 100, block * BLOCK)
+                os.close(fd)
+            self.do(write)
+            # The kernel asks for a sync after each of them, before write(2) returns.
+            self.assertGreaterEqual(fsyncs() - before, 3)
+
+    def test_direct_io_and_appends_through_two_descriptors(self):
+        path = self.root / "direct"
+        def check():
+            page = mmap.mmap(-1, BLOCK)
+            page.write(b"d" * BLOCK)
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_DIRECT, 0o600)
+            os.pwrite(fd, page, 0)
+            os.pwrite(fd, page, 2 * BLOCK)
+            appenders = [os.open(path, os.O_WRONLY | os.O_APPEND) for _ in range(2)]
+            for number, appender in enumerate(appenders):
+                os.write(appender, bytes([number]) * 10)
+            back = mmap.mmap(-1, BLOCK)
+            self.assertEqual(BLOCK, os.preadv(fd, [back], 2 * BLOCK))
+            self.assertEqual(b"d" * BLOCK, back[:])
+            for descriptor in (fd, *appenders):
+                os.close(descriptor)
+            self.assertEqual(b"d" * BLOCK + bytes(BLOCK) + b"d" * BLOCK + bytes(10) + bytes([1]) * 10,
+                             path.read_bytes())
+            attributes = path.stat()
+            self.assertEqual(BLOCK, attributes.st_blksize)
+            self.assertEqual((attributes.st_size + 511) // 512, attributes.st_blocks)
+            path.unlink()
+        self.do(check)
+
+    def test_what_is_not_supported_fails_cleanly(self):
+        other = self.root / "other"
+        def check():
+            def expect(numbers, call, *arguments):
+                with self.assertRaises(OSError) as raised:
+                    call(*arguments)
+                self.assertIn(raised.exception.errno, numbers)
+            expect([errno.EOPNOTSUPP], os.setxattr, self.relation, "user.name", b"value")
+            expect([errno.EOPNOTSUPP], os.getxattr, self.relation, "user.name")
+            expect([errno.EOPNOTSUPP], os.listxattr, self.relation)
+            expect([errno.EOPNOTSUPP, errno.EISDIR], os.open, self.root, os.O_TMPFILE | os.O_RDWR, 0o600)
+            other.touch()
+            libc = ctypes.CDLL(None, use_errno=True)
+            for flag in (2, 4):  # RENAME_EXCHANGE, RENAME_WHITEOUT
+                result = libc.renameat2(-100, os.fsencode(self.relation), -100, os.fsencode(other), flag)
+                self.assertEqual((-1, errno.EINVAL), (result, ctypes.get_errno()))
+            self.assertEqual(self.original, self.relation.read_bytes())
+        self.do(check)
+
+    def test_free_space_is_that_of_the_diffs_file_system(self):
+        def check():
+            mine, below = os.statvfs(self.root), os.statvfs(self.diff)
+            self.assertEqual(below.f_blocks * below.f_frsize, mine.f_blocks * mine.f_frsize)
+            self.assertEqual(255, mine.f_namemax)
+        check()
 
 
 class AsPostgres(Scenarios, case.E2ECase):
