@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 
 namespace pbkfs {
 
@@ -24,12 +25,25 @@ enum class IoCounter : uint8_t {
   kReadBytesBackup,     // Bytes answered from the backup.
   kReadBytesZero,       // Bytes that are zeros by layout: holes and space past the backup's end.
   kWrittenBytes,        // Bytes that applications wrote.
+  kFillsDone,           // Blocks that were copied into the diff because they were read …
+  kFillsPresent,        // … and those that were not: they were there already, …
+  kFillsConflict,       // … something else happened to them, …
+  kFillsQueueFull,      // … too many were waiting, …
+  kFillsNoSpace,        // … space is left to writes, …
+  kFillsFailed,         // … or the image or the diff gave an error.
   kPageErrorsChecksum,  // Pages that failed their checksum or LSN check.
   kPageErrorsFormat,    // Records that contradict the index, or payloads that do not decode.
   kPageErrorsIo,        // Stored files that could not be read or changed under us.
   kCount,
 };
 inline constexpr size_t kIoCounterCount = static_cast<size_t>(IoCounter::kCount);
+
+// What can become of a block that materialize_on_read offers.
+inline constexpr std::pair<const char*, IoCounter> kFillResults[] = {
+    {"filled", IoCounter::kFillsDone},       {"present", IoCounter::kFillsPresent},
+    {"conflict", IoCounter::kFillsConflict}, {"queue_full", IoCounter::kFillsQueueFull},
+    {"no_space", IoCounter::kFillsNoSpace},  {"failed", IoCounter::kFillsFailed},
+};
 
 struct IoSnapshot {
   std::array<uint64_t, kIoCounterCount> values{};

@@ -53,6 +53,11 @@ int ErrnoOf(const absl::Status& status) {
   }
 }
 
+bool IsNoSpace(const absl::Status& status) {
+  const int error = ErrnoOf(status);
+  return error == ENOSPC || error == EDQUOT;
+}
+
 absl::Status ReasonError(absl::StatusCode code, absl::string_view reason,
                          absl::string_view message) {
   return WithReason(absl::Status(code, message), reason);

@@ -53,6 +53,8 @@ absl::Status ErrnoError(int error, absl::string_view what);
 // The errno that an application should see for `status`: 0 for OK, the kept errno, else one that
 // fits the code (EIO where nothing fits).
 int ErrnoOf(const absl::Status& status);
+// Whether the disk is full, or a quota or a limit is reached.
+bool IsNoSpace(const absl::Status& status);
 
 // An error with a reason of the API's table.
 absl::Status ReasonError(absl::StatusCode code, absl::string_view reason,

@@ -141,6 +141,9 @@ absl::StatusOr<size_t> Overlay::TryRead(Inode& inode, int64_t offset, absl::Span
         inode, at,
         out.subspan(static_cast<size_t>(at - offset), static_cast<size_t>(extent.end - at)),
         extent.from_data, lower_limit));
+    if (options_.materialize_on_read && !extent.from_data && at < lower_limit) {
+      OfferFill(inode.ino, at, extent.end);
+    }
     at = extent.end;
   }
   return static_cast<size_t>(at - offset);
@@ -258,12 +261,14 @@ absl::Status Overlay::WriteLocked(Inode& inode, int64_t offset, absl::Span<const
     MutexLock lock(&inode.mutex);
     PBKFS_RETURN_IF_ERROR(CheckUsable(inode));
     old_size = inode.state.layout.size;
+    // Before the bytes: a fill that restores the data file's time must not put an older one there.
+    inode.state.mtime = inode.state.ctime = NowNanos();
   }
   const absl::Status written = FileWriter(*this, inode, *file, offset, data).Run();
   const int64_t end = offset + static_cast<int64_t>(data.size());
   if (!written.ok()) {
     // An extension that was not acknowledged must not show.
-    if (end > old_size && !file->Truncate(old_size).ok()) RefuseWrites(inode);
+    if (end > old_size) CutBack(inode, *file, old_size);
     return written;
   }
   stats_.Add(IoCounter::kWrittenBytes, data.size());
@@ -271,7 +276,7 @@ absl::Status Overlay::WriteLocked(Inode& inode, int64_t offset, absl::Span<const
   InodeState& state = inode.state;
   state.layout.size = std::max(state.layout.size, end);
   inode.size_hint.store(state.layout.size, std::memory_order_release);
-  state.mtime = state.ctime = NowNanos();
+  HintWriteback(inode, file, offset, end);
   return absl::OkStatus();
 }
 
@@ -284,10 +289,15 @@ absl::Status Overlay::Write(uint64_t ino, int64_t offset, absl::Span<const uint8
   if (offset < 0 || offset > kMaxFileBytes - length) {
     return ErrnoError(EFBIG, absl::StrCat("write at offset ", offset));
   }
+  PBKFS_RETURN_IF_ERROR(Repair(*inode));
   Ticket ticket = pending_.DrawWrite(inode->pending, BlocksOf(offset, length), offset + length,
                                      inode->size_hint);
   ticket.Wait();
-  const absl::Status status = WriteLocked(*inode, offset, data);
+  PBKFS_ASSIGN_OR_RETURN(const int64_t claimed, ClaimSpace(*inode, offset, length));
+  absl::Status status = WriteLocked(*inode, offset, data);
+  // Files that are gone may still take the space that is missing.
+  if (IsNoSpace(status) && RemoveDoomed()) status = WriteLocked(*inode, offset, data);
+  SettleSpace(*inode, claimed);
   // Also after a failure: a part may have been written.
   ListDirty(inode);
   return status;
@@ -295,49 +305,10 @@ absl::Status Overlay::Write(uint64_t ino, int64_t offset, absl::Span<const uint8
 
 // ---- sizes ----
 
-absl::Status Overlay::CheckUsable(const Inode& inode) const {
-  if (!inode.destruction_failed) return absl::OkStatus();
-  return ErrnoError(EIO, absl::StrCat("inode ", inode.ino,
-                                      " takes no writes since a truncation of its data file "
-                                      "failed; mount again to finish it"));
-}
-
-// The data file holds bytes that must not show: nothing may be added that would make them show.
-void Overlay::RefuseWrites(Inode& inode) {
-  MutexLock lock(&inode.mutex);
-  inode.destruction_failed = true;
-}
-
-// The second half of every destruction: what the log announced is done in the data file, and the
-// log is told so. Until then the inode takes no more writes, so that a failure in between can't
-// show old bytes again.
-absl::Status Overlay::FinishDestruction(Inode& inode, uint64_t sequence, bool confirmed,
-                                        const std::function<absl::Status(IoFile&)>& destroy) {
-  const absl::Status status = Destroy(inode, sequence, confirmed, destroy);
-  if (!status.ok()) RefuseWrites(inode);
-  MutexLock lock(&inode.mutex);
-  inode.settled.SignalAll();
-  return status;
-}
-
-absl::Status Overlay::Destroy(Inode& inode, uint64_t sequence, bool confirmed,
-                              const std::function<absl::Status(IoFile&)>& destroy) {
-  // Bytes that were synced may go only after the record that says so can't be lost.
-  if (confirmed) PBKFS_RETURN_IF_ERROR(diff_->log().Sync(sequence));
-  PBKFS_ASSIGN_OR_RETURN(const std::shared_ptr<IoFile> data, DataFile(inode));
-  if (data != nullptr) PBKFS_RETURN_IF_ERROR(destroy(*data));
-  CutRecord cut;
-  cut.ino = inode.ino;
-  cut.sequence = sequence;
-  PBKFS_RETURN_IF_ERROR(diff_->log().Append(cut).status());
-  MutexLock lock(&inode.mutex);
-  inode.state.layout.Apply(cut);
-  return absl::OkStatus();
-}
-
 absl::Status Overlay::Resize(const InodePtr& inode, int64_t size) {
   if (size < 0) return ErrnoError(EINVAL, "truncate to a negative size");
   if (size > kMaxFileBytes) return ErrnoError(EFBIG, absl::StrCat("truncate to ", size));
+  PBKFS_RETURN_IF_ERROR(Repair(*inode));
   Ticket ticket = pending_.DrawResize(inode->pending, size, inode->size_hint);
   ticket.Wait();
   uint64_t sequence = 0;
@@ -364,10 +335,13 @@ absl::Status Overlay::Resize(const InodePtr& inode, int64_t size) {
   }
   ListDirty(inode);
   if (!destroys) return absl::OkStatus();
-  return FinishDestruction(*inode, sequence, confirmed, [size](IoFile& data) -> absl::Status {
-    PBKFS_ASSIGN_OR_RETURN(const struct stat attributes, data.Stat());
-    return attributes.st_size > size ? data.Truncate(size) : absl::OkStatus();
-  });
+  const absl::Status status = FinishDestruction(
+      *inode, {sequence, confirmed, [size](IoFile& data) -> absl::Status {
+                 PBKFS_ASSIGN_OR_RETURN(const struct stat attributes, data.Stat());
+                 return attributes.st_size > size ? data.Truncate(size) : absl::OkStatus();
+               }});
+  SettleSpace(*inode, 0);
+  return status;
 }
 
 // Zeros for [offset, offset + length), within the file's size, under its ticket.
@@ -404,9 +378,31 @@ absl::Status Overlay::PunchRange(Inode& inode, int64_t offset, int64_t length) {
     inode.state.mtime = inode.state.ctime = record.time;
     ++inode.destroyed;
   }
-  return FinishDestruction(inode, sequence, confirmed, [&record](IoFile& data) {
-    return ZeroRange(data, record.offset, record.length);
-  });
+  return FinishDestruction(inode, {sequence, confirmed, [record](IoFile& data) {
+                                     return ZeroRange(data, record.offset, record.length);
+                                   }});
+}
+
+// Within the file the data file is only given space: what the image shows there stays.
+absl::Status Overlay::AllocateRange(Inode& inode, int64_t offset, int64_t length, bool extends) {
+  PBKFS_ASSIGN_OR_RETURN(const std::shared_ptr<IoFile> data, DataFileForWriting(inode));
+  int64_t old_size = 0;
+  {
+    MutexLock lock(&inode.mutex);
+    PBKFS_RETURN_IF_ERROR(CheckUsable(inode));
+    old_size = inode.state.layout.size;
+    inode.state.mtime = inode.state.ctime = NowNanos();
+  }
+  const absl::Status status = data->Allocate(extends ? 0 : FALLOC_FL_KEEP_SIZE, offset, length);
+  if (!status.ok()) {
+    if (extends) CutBack(inode, *data, old_size);
+    return status;
+  }
+  if (!extends) return absl::OkStatus();
+  MutexLock lock(&inode.mutex);
+  inode.state.layout.size = offset + length;
+  inode.size_hint.store(offset + length, std::memory_order_release);
+  return absl::OkStatus();
 }
 
 absl::Status Overlay::Allocate(uint64_t ino, int mode, int64_t offset, int64_t length) {
@@ -419,28 +415,25 @@ absl::Status Overlay::Allocate(uint64_t ino, int mode, int64_t offset, int64_t l
   if (kind != 0 && !zeroes) return ErrnoError(EOPNOTSUPP, absl::StrCat("fallocate mode ", mode));
   if (offset < 0 || length <= 0) return ErrnoError(EINVAL, "fallocate of an empty range");
   if (offset > kMaxFileBytes - length) return ErrnoError(EFBIG, "fallocate");
+  PBKFS_RETURN_IF_ERROR(Repair(*inode));
   Ticket ticket = pending_.DrawWrite(inode->pending, BlocksOf(offset, length), offset + length,
                                      inode->size_hint);
   ticket.Wait();
   const int64_t old_size = AttributesOf(*inode).size;
   const int64_t end = offset + length;
+  // A punch gives space back, but for its edges.
+  int64_t claimed = 0;
+  if (kind != FALLOC_FL_PUNCH_HOLE) {
+    PBKFS_ASSIGN_OR_RETURN(claimed, ClaimSpace(*inode, offset, length));
+  }
   absl::Status status;
   if (zeroes && offset < old_size) {
     status = PunchRange(*inode, offset, std::min(end, old_size) - offset);
   }
   if (status.ok() && kind != FALLOC_FL_PUNCH_HOLE) {
-    PBKFS_ASSIGN_OR_RETURN(const std::shared_ptr<IoFile> data, DataFileForWriting(*inode));
-    // Within the file the data file is only given space: what the image shows there stays.
-    const bool extends = !keep_size && end > old_size;
-    status = data->Allocate(extends ? 0 : FALLOC_FL_KEEP_SIZE, offset, length);
-    if (!status.ok() && extends && !data->Truncate(old_size).ok()) RefuseWrites(*inode);
-    MutexLock lock(&inode->mutex);
-    if (status.ok() && extends) {
-      inode->state.layout.size = end;
-      inode->size_hint.store(end, std::memory_order_release);
-    }
-    if (status.ok()) inode->state.mtime = inode->state.ctime = NowNanos();
+    status = AllocateRange(*inode, offset, length, !keep_size && end > old_size);
   }
+  SettleSpace(*inode, claimed);
   ListDirty(inode);
   return status;
 }

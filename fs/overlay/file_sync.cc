@@ -2,6 +2,7 @@
 #include <cerrno>
 
 #include "absl/strings/str_cat.h"
+#include "fs/base/blocking.h"
 #include "fs/base/status.h"
 #include "fs/overlay/overlay.h"
 #include "spdlog/spdlog.h"
@@ -12,12 +13,14 @@ absl::Status Overlay::Fsync(uint64_t ino) {
   if (IsSideIno(ino)) return absl::OkStatus();
   const InodePtr inode = inodes_.Find(ino);
   if (inode == nullptr) return absl::OkStatus();  // Never written.
+  PBKFS_RETURN_IF_ERROR(Repair(*inode));
   Ticket ticket = pending_.Draw(inode->pending, PendingRole::kBarrier, {});
   ticket.Wait();
   return SyncInode(*inode);
 }
 
 absl::Status Overlay::SyncInode(Inode& inode) {
+  const BlockingScope blocking;
   {
     MutexLock lock(&inode.mutex);
     while (inode.syncing) inode.settled.Wait(&inode.mutex);
@@ -43,8 +46,8 @@ absl::Status Overlay::SyncExclusively(Inode& inode) {
     MutexLock lock(&inode.mutex);
     const FileLayout& layout = inode.state.layout;
     // A destruction that came later is nearly done; until then the size and the data file disagree.
-    while (layout.uncut != 0 && !inode.destruction_failed) inode.settled.Wait(&inode.mutex);
-    if (layout.failed || inode.destruction_failed) {
+    while (layout.uncut != 0 && !inode.refuses_writes) inode.settled.Wait(&inode.mutex);
+    if (layout.failed || inode.refuses_writes) {
       return ErrnoError(EIO, absl::StrCat("an earlier write-out of inode ", inode.ino,
                                           " failed; mount again to see what is durable"));
     }

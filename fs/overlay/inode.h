@@ -8,6 +8,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -19,6 +20,13 @@
 #include "fs/overlay/pending_ops.h"
 
 namespace pbkfs {
+
+// Bytes of a data file that the log says are gone, and how they go.
+struct Destruction {
+  uint64_t sequence = 0;   // Of the record; 0 = there is none, they were never acknowledged.
+  bool confirmed = false;  // Bytes that were synced are among them.
+  std::function<absl::Status(IoFile&)> destroy;
+};
 
 struct Inode {
   Inode(InodeState initial, bool in_diff)
@@ -54,8 +62,17 @@ struct Inode {
   // destruction ends.
   bool syncing ABSL_GUARDED_BY(mutex) = false;
   CondVar settled;
-  // A destruction that the log announced could not be done: the inode takes no writes any more.
-  bool destruction_failed ABSL_GUARDED_BY(mutex) = false;
+  // Destructions that failed. While there are any the inode takes no writes, so that the bytes
+  // can't show again.
+  std::vector<Destruction> unfinished ABSL_GUARDED_BY(mutex);
+  std::atomic<bool> refuses_writes{false};  // Changed under the mutex.
+
+  // What the budget of the diff counts for the data file.
+  int64_t space_taken ABSL_GUARDED_BY(mutex) = 0;
+  // Bytes that were written since a write-out was last started, and where they are.
+  int64_t unhinted_bytes ABSL_GUARDED_BY(mutex) = 0;
+  int64_t unhinted_begin ABSL_GUARDED_BY(mutex) = 0;
+  int64_t unhinted_end ABSL_GUARDED_BY(mutex) = 0;
 
   bool DataDirty() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) { return writes != synced_writes; }
 };
@@ -80,6 +97,10 @@ class InodeTable {
     return inode;
   }
   std::vector<std::shared_ptr<Inode>> All() const;
+  size_t size() const {
+    ReaderLock lock(&mutex_);
+    return inodes_.size();
+  }
 
  private:
   mutable SharedMutex mutex_;

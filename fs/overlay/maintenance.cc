@@ -3,11 +3,20 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "fs/base/blocking.h"
 #include "fs/base/status.h"
 #include "fs/overlay/overlay.h"
 #include "spdlog/spdlog.h"
 
 namespace pbkfs {
+namespace {
+
+// How much is written to a file before its write-out is started.
+constexpr int64_t kWritebackBytes = int64_t{1} << 20;
+// How many inodes may wait for the background pass: each may hold an open file.
+constexpr size_t kMaxListed = 1024;
+
+}  // namespace
 
 void Overlay::ListDirty(const InodePtr& inode) {
   {
@@ -17,7 +26,23 @@ void Overlay::ListDirty(const InodePtr& inode) {
     inode->listed_dirty = true;
   }
   MutexLock lock(&dirty_mutex_);
-  dirty_.push_back(inode);
+  dirty_.push_back(inode->ino);
+  if (dirty_.size() >= kMaxListed) background_wake_.SignalAll();
+}
+
+// Data that nobody syncs is written out bit by bit, not all at once by the background pass.
+void Overlay::HintWriteback(Inode& inode, const std::shared_ptr<IoFile>& data, int64_t begin,
+                            int64_t end) {
+  inode.unhinted_begin = inode.unhinted_bytes == 0 ? begin : std::min(inode.unhinted_begin, begin);
+  inode.unhinted_end = inode.unhinted_bytes == 0 ? end : std::max(inode.unhinted_end, end);
+  inode.unhinted_bytes += end - begin;
+  if (inode.unhinted_bytes < kWritebackBytes) return;
+  inode.unhinted_bytes = 0;
+  // Dropped where the queue is full: the next one covers other bytes, and the background pass all.
+  idle_work_.Offer(
+      [data, from = inode.unhinted_begin, length = inode.unhinted_end - inode.unhinted_begin] {
+        data->StartWriteback(from, length);
+      });
 }
 
 // Lets go of an inode that was taken out of the table: its files are closed, and what is left of an
@@ -25,6 +50,7 @@ void Overlay::ListDirty(const InodePtr& inode) {
 void Overlay::Reap(const InodePtr& inode) {
   bool orphan_with_data = false;
   bool is_directory = false;
+  int64_t space_taken = 0;
   {
     MutexLock lock(&inode->mutex);
     inode->synced_writes = inode->writes;
@@ -33,6 +59,7 @@ void Overlay::Reap(const InodePtr& inode) {
     if (inode->state.nlink > 0) return;
     orphan_with_data = inode->state.layout.has_data;
     is_directory = inode->state.IsDirectory();
+    space_taken = inode->space_taken;
   }
   if (is_directory) {
     WriterLock lock(&namespace_mutex_);
@@ -49,43 +76,53 @@ void Overlay::Reap(const InodePtr& inode) {
   }
   if (!orphan_with_data) return;
   MutexLock lock(&dirty_mutex_);
-  doomed_.emplace_back(*sequence, inode->ino);
+  doomed_.push_back({*sequence, inode->ino, space_taken});
+  if (doomed_.size() >= kMaxListed) background_wake_.SignalAll();
 }
 
-void Overlay::RemoveDoomed() {
-  std::vector<std::pair<uint64_t, uint64_t>> doomed;
+bool Overlay::RemoveDoomed() {
+  std::vector<Doomed> doomed;
   {
     MutexLock lock(&dirty_mutex_);
     doomed.swap(doomed_);
   }
-  if (doomed.empty()) return;
+  if (doomed.empty()) return false;
+  const BlockingScope blocking;
+  bool removed_any = false;
   uint64_t last = 0;
-  for (const auto& [sequence, ino] : doomed) last = std::max(last, sequence);
+  for (const auto& [sequence, ino, taken] : doomed) last = std::max(last, sequence);
   // What is not durable stays; the next mount knows it as an orphan or moves it to trash.
   diff_->log().Sync(last).IgnoreError();
-  for (const auto& [sequence, ino] : doomed) {
+  for (const auto& [sequence, ino, taken] : doomed) {
     if (!diff_->log().IsDurable(sequence)) continue;
     const absl::Status removed = diff_->RemoveData(ino);
+    if (removed.ok()) {
+      space_.Adjust(-taken);
+      removed_any = true;
+    }
     if (!removed.ok() && ErrnoOf(removed) != ENOENT) {
       spdlog::warn("diff {}: {}; it goes to trash at the next mount", diff_->path(),
                    removed.ToString());
     }
   }
+  return removed_any;
 }
 
 void Overlay::ConfirmDirty() {
-  std::vector<InodePtr> dirty;
+  std::vector<uint64_t> dirty;
   {
     MutexLock lock(&dirty_mutex_);
     dirty.swap(dirty_);
   }
-  for (InodePtr& slot : dirty) {
-    const InodePtr inode = std::move(slot);
+  for (const uint64_t ino : dirty) {
+    const InodePtr inode = inodes_.Find(ino);
+    if (inode == nullptr) continue;  // An orphan that is gone.
     {
       MutexLock lock(&inode->mutex);
       inode->listed_dirty = false;
       if (inode->state.nlink == 0) continue;
     }
+    Repair(*inode).IgnoreError();
     Ticket ticket = pending_.Draw(inode->pending, PendingRole::kBarrier, {});
     ticket.Wait();
     const absl::Status synced = SyncInode(*inode);
@@ -96,7 +133,7 @@ void Overlay::ConfirmDirty() {
     if (synced.ok() || inode->state.layout.failed || inode->listed_dirty) continue;
     inode->listed_dirty = true;
     MutexLock dirty_lock(&dirty_mutex_);
-    dirty_.push_back(inode);
+    dirty_.push_back(ino);
   }
 }
 
@@ -109,6 +146,7 @@ void Overlay::Maintain() {
   ConfirmDirty();
   for (const uint64_t ino : forgotten) Forget(ino);
   RemoveDoomed();
+  MeasureSpace();
   if (!diff_->CheckpointDue(options_.checkpoint_growth_bytes)) return;
   const absl::Status written = Checkpoint();
   if (!written.ok()) spdlog::warn("{}; the log goes on as it is", written.ToString());

@@ -7,6 +7,7 @@
 #include <cerrno>
 
 #include "absl/strings/str_cat.h"
+#include "fs/base/blocking.h"
 #include "fs/base/status.h"
 #include "fs/overlay/overlay.h"
 
@@ -80,6 +81,7 @@ absl::StatusOr<Attributes> Overlay::Create(uint64_t parent, absl::string_view na
   if (side_.Owns(parent, name)) return ErrnoError(EROFS, kSideName);
   PBKFS_RETURN_IF_ERROR(CheckWritable());
   if (node.symlink.size() > kMaxSymlinkBytes) return NameError(ENAMETOOLONG, name);
+  PBKFS_RETURN_IF_ERROR(CheckSpaceForRecord());
   const NameTickets tickets = DrawForNames({{parent, name}});
   WriterLock lock(&namespace_mutex_);
   PBKFS_ASSIGN_OR_RETURN(const InodePtr directory, GetDirectory(parent));
@@ -109,6 +111,7 @@ absl::StatusOr<Attributes> Overlay::Link(uint64_t ino, uint64_t parent, absl::st
                                          const RequestId& request) {
   if (IsSideIno(ino) || side_.Owns(parent, name)) return ErrnoError(EROFS, kSideName);
   PBKFS_RETURN_IF_ERROR(CheckWritable());
+  PBKFS_RETURN_IF_ERROR(CheckSpaceForRecord());
   PBKFS_ASSIGN_OR_RETURN(const InodePtr inode, GetInode(ino));
   const NameTickets tickets = DrawForNames({{parent, name}});
   const std::vector<Ticket> inode_ticket = pending_.DrawForNames({&inode->pending});
@@ -285,7 +288,10 @@ absl::Status Overlay::ReadDirectory(uint64_t ino, uint64_t after,
   return absl::OkStatus();
 }
 
-absl::Status Overlay::FsyncDirectory() { return diff_->log().Sync(diff_->log().last_sequence()); }
+absl::Status Overlay::FsyncDirectory() {
+  const BlockingScope blocking;
+  return diff_->log().Sync(diff_->log().last_sequence());
+}
 
 void Overlay::Forget(uint64_t ino) {
   if (IsSideIno(ino)) return;

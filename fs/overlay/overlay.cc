@@ -20,7 +20,8 @@ Overlay::Overlay(std::shared_ptr<const LowerTree> lower, std::unique_ptr<DiffSto
       diff_(std::move(diff)),
       options_(options),
       session_nonce_(RandomNonce()),
-      side_(options.side_tree, diff_->owner_uid(), diff_->owner_gid()) {}
+      side_(options.side_tree, diff_->owner_uid(), diff_->owner_gid()),
+      space_(options.diff_limit_bytes) {}
 
 absl::StatusOr<std::unique_ptr<Overlay>> Overlay::Create(std::shared_ptr<const LowerTree> lower,
                                                          std::unique_ptr<DiffStore> diff,
@@ -36,6 +37,11 @@ absl::StatusOr<std::unique_ptr<Overlay>> Overlay::Create(std::shared_ptr<const L
       inode->data_entry_synced = has_data;
     }
     overlay->inodes_.Insert(inode);
+    if (has_data && overlay->space_.limited()) {
+      overlay->SettleSpace(*inode, 0);
+      MutexLock lock(&inode->mutex);
+      overlay->DropIdleFiles(*inode);
+    }
     // What a process that died had written was not synced by an fdatasync of its file.
     if (has_data && overlay->diff_->shutdown_kind() == ShutdownKind::kProcessDied) {
       overlay->ListDirty(inode);
@@ -50,7 +56,10 @@ absl::StatusOr<std::unique_ptr<Overlay>> Overlay::Create(std::shared_ptr<const L
   return overlay;
 }
 
-Overlay::~Overlay() { StopBackground(); }
+Overlay::~Overlay() {
+  idle_work_.Stop();
+  StopBackground();
+}
 
 absl::StatusOr<Overlay::InodePtr> Overlay::GetInode(uint64_t ino) {
   if (InodePtr inode = inodes_.Find(ino)) return inode;
@@ -149,12 +158,12 @@ absl::StatusOr<Attributes> Overlay::SetAttributes(uint64_t ino, const AttributeC
   take(change.mtime, SetAttrRecord::kMtime, &record.mtime);
   if (record.mask == 0) return AttributesOf(*inode);
 
+  MutexLock lock(&inode->mutex);
   std::shared_ptr<IoFile> data;
   if (change.mtime.has_value()) {
     // The data file carries the time stamp of its bytes: recovery takes the later of both.
-    PBKFS_ASSIGN_OR_RETURN(data, DataFile(*inode));
+    PBKFS_ASSIGN_OR_RETURN(data, DataFileLocked(*inode));
   }
-  MutexLock lock(&inode->mutex);
   PBKFS_ASSIGN_OR_RETURN(const uint64_t sequence, diff_->log().Append(record));
   inode->state.Apply(record, sequence);
   inode->changed = true;
@@ -208,6 +217,7 @@ absl::StatusOr<DiffFigures> Overlay::diff() const {
 absl::Status Overlay::Close() {
   if (closed_) return absl::OkStatus();
   closed_ = true;
+  idle_work_.Stop();
   StopBackground();
   absl::Status result;
   for (const InodePtr& inode : inodes_.All()) {

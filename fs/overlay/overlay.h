@@ -28,6 +28,8 @@
 #include "fs/base/lower_tree.h"
 #include "fs/base/mutex.h"
 #include "fs/diff/diff_store.h"
+#include "fs/overlay/diff_space.h"
+#include "fs/overlay/idle_work.h"
 #include "fs/overlay/inode.h"
 #include "fs/overlay/pending_ops.h"
 #include "fs/overlay/side_tree.h"
@@ -36,6 +38,10 @@ namespace pbkfs {
 
 struct OverlayOptions {
   bool read_only = false;  // Mutations answer EROFS.
+  // Blocks that are read from the image are copied into the diff.
+  bool materialize_on_read = false;
+  // How much the diff may take: allocated bytes of data files, and the log. 0 = no limit.
+  int64_t diff_limit_bytes = 0;
   // Shown read-only as .pbkfs in the root; null = none.
   std::shared_ptr<const LowerTree> side_tree;
   // How long unconfirmed writes may wait for the background pass. Long enough not to compete with
@@ -139,7 +145,8 @@ class Overlay {
   absl::Status Fsync(uint64_t ino);
   // Makes every name and attribute durable.
   absl::Status FsyncDirectory();
-  absl::StatusOr<struct statvfs> FileSystem() { return diff_->FileSystem(); }
+  // The diff's file system, or what is left of the limit.
+  absl::StatusOr<struct statvfs> FileSystem();
 
   // ---- by path, for the control plane ----
   // The whole content. NOT_FOUND where there is no such file, OUT_OF_RANGE where it is longer than
@@ -156,12 +163,17 @@ class Overlay {
   // Writes the log anew now.
   absl::Status Checkpoint() { return diff_->Checkpoint(*lower_); }
 
+  // Waits until the queue of fills and write-outs is empty.
+  void DrainIdleWork() { idle_work_.Drain(); }
+
   // Waits for what is in flight, makes everything durable, marks the diff clean. No calls after it
   // but figures.
   absl::Status Close();
 
   // ---- figures ----
   IoSnapshot io() const { return stats_.Snapshot(); }
+  // Inodes in memory: those that the kernel knows, and those that the diff does.
+  size_t tracked_inodes() const { return inodes_.size(); }
   PendingFigures pending() const { return pending_.Figures(); }
   absl::StatusOr<DiffFigures> diff() const;
   DiffStore& diff_store() { return *diff_; }
@@ -223,12 +235,36 @@ class Overlay {
   absl::Status WriteLocked(Inode& inode, int64_t offset, absl::Span<const uint8_t> data);
   absl::Status Resize(const InodePtr& inode, int64_t size);
   absl::Status PunchRange(Inode& inode, int64_t offset, int64_t length);
+  absl::Status AllocateRange(Inode& inode, int64_t offset, int64_t length, bool extends);
+
+  // destruction.cc
   absl::Status CheckUsable(const Inode& inode) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(inode.mutex);
-  void RefuseWrites(Inode& inode) ABSL_LOCKS_EXCLUDED(inode.mutex);
-  absl::Status Destroy(Inode& inode, uint64_t sequence, bool confirmed,
-                       const std::function<absl::Status(IoFile&)>& destroy);
-  absl::Status FinishDestruction(Inode& inode, uint64_t sequence, bool confirmed,
-                                 const std::function<absl::Status(IoFile&)>& destroy);
+  void RefuseWrites(Inode& inode, Destruction unfinished) ABSL_LOCKS_EXCLUDED(inode.mutex);
+  void CutBack(Inode& inode, IoFile& data, int64_t size) ABSL_LOCKS_EXCLUDED(inode.mutex);
+  absl::Status FinishDestruction(Inode& inode, Destruction destruction);
+  absl::Status Destroy(Inode& inode, const Destruction& destruction);
+  absl::Status Repair(Inode& inode);
+
+  // fills.cc
+  struct FillRun {
+    int64_t first = 0;
+    int64_t end = 0;
+    int64_t end_byte = 0;
+  };
+  void OfferFill(uint64_t ino, int64_t begin, int64_t end);
+  static FillRun MissingRun(const Inode& inode, int64_t first, int64_t end)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(inode.mutex);
+  void Fill(uint64_t ino, int64_t first, int64_t end);
+  absl::StatusOr<bool> FillBlocks(const InodePtr& inode, const FillRun& run);
+  absl::Status CopyIn(Inode& inode, int64_t offset, absl::Span<const uint8_t> bytes);
+
+  // space.cc
+  absl::StatusOr<int64_t> GrowthOf(Inode& inode, int64_t offset, int64_t end);
+  absl::StatusOr<int64_t> ClaimSpace(Inode& inode, int64_t offset, int64_t length);
+  void SettleSpace(Inode& inode, int64_t claimed) ABSL_LOCKS_EXCLUDED(inode.mutex);
+  absl::Status CheckSpaceForRecord();
+  void MeasureSpace();
+  bool RoomForFill(int64_t bytes);
 
   // file_seek.cc
   // Blocks of one kind up to byte `end`: in the data file (or a hole), or in the image.
@@ -248,7 +284,10 @@ class Overlay {
   // maintenance.cc
   void ListDirty(const InodePtr& inode);
   void Reap(const InodePtr& inode);
-  void RemoveDoomed();
+  // Whether anything was removed.
+  bool RemoveDoomed();
+  void HintWriteback(Inode& inode, const std::shared_ptr<IoFile>& data, int64_t begin, int64_t end)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(inode.mutex);
   void ConfirmDirty();
   void RunBackground();
   void StopBackground();
@@ -262,6 +301,7 @@ class Overlay {
   const uint64_t session_nonce_;
   SideTree side_;
 
+  DiffSpace space_;
   mutable IoStats stats_;
   PendingOps pending_;
   InodeTable inodes_;
@@ -273,13 +313,20 @@ class Overlay {
   Mutex dirty_mutex_;
   CondVar background_wake_;
   bool stopping_ ABSL_GUARDED_BY(dirty_mutex_) = false;
-  std::vector<InodePtr> dirty_ ABSL_GUARDED_BY(dirty_mutex_);
+  // By number, so that a list keeps no orphan alive.
+  std::vector<uint64_t> dirty_ ABSL_GUARDED_BY(dirty_mutex_);
   // Orphans that the kernel forgot while a thread of ours still had them.
   std::vector<uint64_t> forgotten_ ABSL_GUARDED_BY(dirty_mutex_);
   // Data files that may be removed once the record with this sequence is durable.
-  std::vector<std::pair<uint64_t, uint64_t>> doomed_ ABSL_GUARDED_BY(dirty_mutex_);
+  struct Doomed {
+    uint64_t sequence = 0;
+    uint64_t ino = 0;
+    int64_t space_taken = 0;
+  };
+  std::vector<Doomed> doomed_ ABSL_GUARDED_BY(dirty_mutex_);
   std::thread background_;
   bool closed_ = false;
+  IdleWork idle_work_;  // Goes first: its tasks use everything above.
 };
 
 // Nanoseconds since the epoch.

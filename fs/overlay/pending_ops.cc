@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <chrono>
 
+#include "fs/base/blocking.h"
+
 namespace pbkfs {
 
 bool PendingQueue::Resizing() const {
@@ -41,6 +43,14 @@ Ticket PendingOps::DrawResize(PendingQueue& queue, int64_t new_size,
   return DrawLocked(queue, PendingRole::kMutation, {smaller, ByteRange{}.end}, /*resizes=*/true);
 }
 
+std::optional<Ticket> PendingOps::TryDrawFill(PendingQueue& queue, ByteRange range) {
+  MutexLock lock(&queue.mutex_);
+  for (const PendingQueue::Entry& entry : queue.entries_) {
+    if (entry.role == PendingRole::kMutation && range.Overlaps(entry.range)) return std::nullopt;
+  }
+  return DrawLocked(queue, PendingRole::kFill, range, /*resizes=*/false);
+}
+
 std::vector<Ticket> PendingOps::DrawForNames(const std::vector<PendingQueue*>& queues) {
   std::vector<Ticket> tickets;
   tickets.reserve(queues.size());
@@ -53,44 +63,56 @@ std::vector<Ticket> PendingOps::DrawForNames(const std::vector<PendingQueue*>& q
 
 namespace {
 
-bool MustWaitFor(PendingRole role, const ByteRange& range, const ByteRange& earlier_range,
-                 bool earlier_resizes) {
-  switch (role) {
+template <typename Entry>
+bool MustWaitFor(const Entry& later, const Entry& earlier) {
+  // A fill writes the bytes that are there: a mutation must come after it, everybody else sees the
+  // same with or without it.
+  if (earlier.role == PendingRole::kFill) {
+    return later.role == PendingRole::kMutation && later.range.Overlaps(earlier.range);
+  }
+  if (earlier.role != PendingRole::kMutation) return false;
+  switch (later.role) {
     case PendingRole::kMutation:
     case PendingRole::kReader:
-      return range.Overlaps(earlier_range);
+      return later.range.Overlaps(earlier.range);
     case PendingRole::kSizeReader:
-      return earlier_resizes;
+      return earlier.resizes;
     case PendingRole::kBarrier:
       return true;
+    case PendingRole::kFill:
+      return false;
   }
   return true;
 }
 
 }  // namespace
 
+void PendingOps::CountWait(int64_t nanoseconds) {
+  waits_.fetch_add(1, std::memory_order_relaxed);
+  wait_nanoseconds_.fetch_add(nanoseconds, std::memory_order_relaxed);
+  const auto bound = std::lower_bound(kWaitBounds.begin(), kWaitBounds.end(),
+                                      static_cast<double>(nanoseconds) * 1e-9);
+  wait_buckets_[static_cast<size_t>(bound - kWaitBounds.begin())].fetch_add(
+      1, std::memory_order_relaxed);
+}
+
 void Ticket::Wait() {
   MutexLock lock(&queue_->mutex_);
   const auto blocked = [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
     for (auto earlier = queue_->entries_.begin(); earlier != entry_; ++earlier) {
-      if (earlier->role == PendingRole::kMutation &&
-          MustWaitFor(entry_->role, entry_->range, earlier->range, earlier->resizes)) {
-        return true;
-      }
+      if (MustWaitFor(*entry_, *earlier)) return true;
     }
     return false;
   };
   if (!blocked()) return;
+  const BlockingScope blocking;
   const auto began = std::chrono::steady_clock::now();
   ++queue_->waiters_;
   do {
     queue_->released_.Wait(&queue_->mutex_);
   } while (blocked());
   --queue_->waiters_;
-  ops_->waits_.fetch_add(1, std::memory_order_relaxed);
-  ops_->wait_nanoseconds_.fetch_add(
-      std::chrono::nanoseconds(std::chrono::steady_clock::now() - began).count(),
-      std::memory_order_relaxed);
+  ops_->CountWait(std::chrono::nanoseconds(std::chrono::steady_clock::now() - began).count());
 }
 
 Ticket::~Ticket() {
@@ -108,6 +130,9 @@ PendingFigures PendingOps::Figures() const {
   figures.inodes = inodes_.load(std::memory_order_relaxed);
   figures.waits = waits_.load(std::memory_order_relaxed);
   figures.wait_nanoseconds = wait_nanoseconds_.load(std::memory_order_relaxed);
+  for (size_t i = 0; i < wait_buckets_.size(); ++i) {
+    figures.wait_buckets[i] = wait_buckets_[i].load(std::memory_order_relaxed);
+  }
   return figures;
 }
 

@@ -10,10 +10,12 @@
 #ifndef PBKFS_FS_OVERLAY_PENDING_OPS_H_
 #define PBKFS_FS_OVERLAY_PENDING_OPS_H_
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <limits>
 #include <list>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -26,6 +28,7 @@ enum class PendingRole : uint8_t {
   kReader,      // READ.
   kSizeReader,  // GETATTR: waits only for earlier changes of size.
   kBarrier,     // FSYNC, FLUSH: waits for all earlier mutations, delays none.
+  kFill,        // A copy of what is there already: waits for nobody; only mutations wait for it.
 };
 
 // Bytes [begin, end) of a file.
@@ -35,11 +38,16 @@ struct ByteRange {
   bool Overlaps(const ByteRange& other) const { return begin < other.end && other.begin < end; }
 };
 
+// Upper bounds in seconds of the buckets that waits are counted in.
+inline constexpr std::array<double, 7> kWaitBounds = {0.00001, 0.0001, 0.001, 0.01, 0.1, 1, 10};
+
 struct PendingFigures {
   uint64_t operations = 0;  // Tickets that are drawn and not released.
   uint64_t inodes = 0;      // Inodes that have such tickets.
   uint64_t waits = 0;       // Tickets that had to wait.
   int64_t wait_nanoseconds = 0;
+  // How long, by kWaitBounds; not cumulative, and one more for longer waits.
+  std::array<uint64_t, kWaitBounds.size() + 1> wait_buckets{};
 };
 
 class PendingOps;
@@ -101,6 +109,10 @@ class PendingOps {
   // Draws a change of size to `new_size`.
   Ticket DrawResize(PendingQueue& queue, int64_t new_size, const std::atomic<int64_t>& size);
 
+  // Draws the ticket of a fill of `range`, which may run at once; nothing where a mutation of the
+  // range is drawn already.
+  std::optional<Ticket> TryDrawFill(PendingQueue& queue, ByteRange range);
+
   // Draws one ticket in each queue in one step: an operation on names. Only barriers wait for them.
   // Two such operations get their tickets in the same order everywhere.
   std::vector<Ticket> DrawForNames(const std::vector<PendingQueue*>& queues)
@@ -110,6 +122,7 @@ class PendingOps {
 
  private:
   friend class Ticket;
+  void CountWait(int64_t nanoseconds);
   Ticket DrawLocked(PendingQueue& queue, PendingRole role, ByteRange range, bool resizes)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(queue.mutex_);
 
@@ -118,6 +131,7 @@ class PendingOps {
   std::atomic<uint64_t> inodes_{0};
   std::atomic<uint64_t> waits_{0};
   std::atomic<int64_t> wait_nanoseconds_{0};
+  std::array<std::atomic<uint64_t>, kWaitBounds.size() + 1> wait_buckets_{};
 };
 
 }  // namespace pbkfs

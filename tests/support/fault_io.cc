@@ -1,5 +1,7 @@
 #include "tests/support/fault_io.h"
 
+#include <fcntl.h>
+
 #include <utility>
 
 #include "fs/base/status.h"
@@ -17,7 +19,12 @@ class FaultFile : public IoFile {
     return file_->Read(offset, out);
   }
   absl::Status Write(int64_t offset, absl::Span<const uint8_t> data) override {
-    return Do("write", [&] { return file_->Write(offset, data); });
+    const absl::Status status = io_.Before("write", name_);
+    if (status.ok()) return file_->Write(offset, data);
+    if (io_.short_writes()) {
+      PBKFS_RETURN_IF_ERROR(file_->Write(offset, data.subspan(0, data.size() / 2)));
+    }
+    return status;
   }
   absl::Status Truncate(int64_t size) override {
     return Do("truncate", [&] { return file_->Truncate(size); });
@@ -56,6 +63,7 @@ class FaultDir : public IoDir {
 
   absl::StatusOr<std::unique_ptr<IoFile>> OpenFile(absl::string_view name, int flags,
                                                    mode_t mode) override {
+    if ((flags & O_CREAT) != 0) PBKFS_RETURN_IF_ERROR(io_.Before("create", std::string(name)));
     auto file = dir_->OpenFile(name, flags, mode);
     if (!file.ok()) return file.status();
     return std::make_unique<FaultFile>(io_, *std::move(file), std::string(name));

@@ -114,6 +114,80 @@ TEST_F(PendingOpsTest, ABarrierWaitsForChangesOfNamesAndNobodyElseDoes) {
   waiting.get();
 }
 
+TEST_F(PendingOpsTest, EachReaderWaitsForTheWritesBeforeItOnly) {
+  std::vector<std::optional<Ticket>> writes;
+  std::vector<Ticket> readers;
+  constexpr size_t kPairs = 4;
+  for (size_t i = 0; i < kPairs; ++i) {
+    writes.emplace_back(ops_.DrawWrite(queue_, {0, 8192}, 8192, size_));
+    readers.push_back(ops_.Draw(queue_, PendingRole::kReader, {0, 8192}));
+  }
+  std::vector<std::future<void>> waiting;
+  for (Ticket& reader : readers) waiting.push_back(WaitFor(reader));
+  for (size_t i = 0; i < kPairs; ++i) {
+    writes[i]->Wait();
+    for (size_t later = i; later < kPairs; ++later) EXPECT_FALSE(Done(waiting[later]));
+    writes[i].reset();
+    waiting[i].get();
+  }
+}
+
+TEST_F(PendingOpsTest, BarriersWaitForWhatWasDrawnBeforeEachOfThem) {
+  std::optional<Ticket> write1 = ops_.DrawWrite(queue_, {0, 8192}, 8192, size_);
+  Ticket barrier1 = ops_.Draw(queue_, PendingRole::kBarrier, {});
+  std::optional<Ticket> write2 = ops_.DrawWrite(queue_, {8192, 16384}, 16384, size_);
+  Ticket barrier2 = ops_.Draw(queue_, PendingRole::kBarrier, {});
+  auto waiting1 = WaitFor(barrier1);
+  auto waiting2 = WaitFor(barrier2);
+  write2->Wait();
+  write2.reset();
+  EXPECT_FALSE(Done(waiting1));
+  EXPECT_FALSE(Done(waiting2));
+  write1.reset();
+  waiting1.get();
+  waiting2.get();
+}
+
+TEST_F(PendingOpsTest, InodesAreIndependent) {
+  PendingQueue other;
+  std::optional<Ticket> write = ops_.DrawWrite(queue_, {0, 8192}, 8192, size_);
+  write->Wait();
+  ops_.DrawWrite(other, {0, 8192}, 8192, size_).Wait();
+  ops_.Draw(other, PendingRole::kBarrier, {}).Wait();
+  EXPECT_EQ(ops_.Figures().inodes, 1u);
+}
+
+TEST_F(PendingOpsTest, AFillGivesWayToAMutationAndDelaysNobodyElse) {
+  std::optional<Ticket> write = ops_.DrawWrite(queue_, {0, 8192}, 8192, size_);
+  EXPECT_FALSE(ops_.TryDrawFill(queue_, {0, 16384}).has_value()) << "a write was first";
+  std::optional<Ticket> fill = ops_.TryDrawFill(queue_, {8192, 16384});
+  ASSERT_TRUE(fill.has_value());
+  ops_.Draw(queue_, PendingRole::kReader, {8192, 16384}).Wait();
+  ops_.Draw(queue_, PendingRole::kSizeReader, {}).Wait();
+  write.reset();
+  ops_.Draw(queue_, PendingRole::kBarrier, {}).Wait();
+  ops_.DrawWrite(queue_, {16384, 24576}, 24576, size_).Wait();
+  Ticket later = ops_.DrawWrite(queue_, {8192, 16384}, 16384, size_);
+  auto waiting = WaitFor(later);
+  EXPECT_FALSE(Done(waiting));
+  fill.reset();
+  waiting.get();
+}
+
+TEST_F(PendingOpsTest, WaitsAreCountedByLength) {
+  std::optional<Ticket> write = ops_.DrawWrite(queue_, {0, 8192}, 8192, size_);
+  write->Wait();
+  Ticket read = ops_.Draw(queue_, PendingRole::kReader, {0, 8192});
+  auto waiting = WaitFor(read);
+  write.reset();
+  waiting.get();
+  const PendingFigures figures = ops_.Figures();
+  uint64_t counted = 0;
+  for (const uint64_t bucket : figures.wait_buckets) counted += bucket;
+  EXPECT_EQ(counted, figures.waits);
+  EXPECT_LE(figures.waits, 1u);
+}
+
 TEST_F(PendingOpsTest, NothingInFlightLeavesNoFigures) {
   { Ticket ticket = ops_.Draw(queue_, PendingRole::kReader, {0, 8192}); }
   const PendingFigures figures = ops_.Figures();
