@@ -24,7 +24,7 @@ constexpr absl::Duration kWakePeriod = absl::Milliseconds(10);
 }  // namespace
 
 FuseSession::FuseSession(const SessionOptions& options)
-    : options_(options), stats_(options.threads) {}
+    : options_(options), stats_(options.threads + ServingThreads::kMaxSpares) {}
 
 absl::StatusOr<std::unique_ptr<FuseSession>> FuseSession::Start(UniqueFd fuse_fd, Overlay* overlay,
                                                                 const SessionOptions& options) {
@@ -43,18 +43,18 @@ absl::StatusOr<std::unique_ptr<FuseSession>> FuseSession::Start(UniqueFd fuse_fd
     return absl::InternalError("libfuse does not take the descriptor of the mount");
   }
   fuse_fd.Release();
-  session->running_threads_.store(options.threads, std::memory_order_release);
-  for (int thread = 0; thread < options.threads; ++thread) {
-    session->threads_.emplace_back([raw = session.get(), thread] { raw->Serve(thread); });
-  }
+  session->threads_ = std::make_unique<ServingThreads>(
+      options.threads, [raw = session.get()](int thread, const ServingThreads::Next& next) {
+        raw->Serve(thread, next);
+      });
   return session;
 }
 
-void FuseSession::Serve(int thread) {
+void FuseSession::Serve(int thread, const ServingThreads::Next& next) {
   pthread_setname_np(pthread_self(), absl::StrCat("fuse-", thread).c_str());
   fuse_buf buffer;
   memset(&buffer, 0, sizeof(buffer));
-  while (fuse_session_exited(session_) == 0) {
+  while (fuse_session_exited(session_) == 0 && next()) {
     const int received = fuse_session_receive_buf(session_, &buffer);
     if (received == -EINTR || received == -EAGAIN) continue;
     if (received <= 0) break;  // Unmounted, aborted, or nothing that could be read again.
@@ -64,15 +64,13 @@ void FuseSession::Serve(int thread) {
     fuse_session_process_buf(session_, &buffer);
   }
   free(buffer.mem);
-  if (running_threads_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
-    spdlog::info("mount {}: the connection to the kernel has ended", options_.mount_id);
-  }
 }
 
 void FuseSession::Join() {
-  for (std::thread& thread : threads_) {
-    if (thread.joinable()) thread.join();
-  }
+  if (threads_ == nullptr) return;
+  const bool served = threads_->alive();
+  threads_->Join();
+  if (served) spdlog::info("mount {}: the connection to the kernel has ended", options_.mount_id);
 }
 
 bool FuseSession::Stop(absl::Time deadline) {

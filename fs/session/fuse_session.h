@@ -1,23 +1,22 @@
 // One mount's FUSE session: reads the kernel's requests from its descriptor and answers them out of
 // an Overlay.
 //
-// Threads are started once and live as long as the connection; each serves its request to the end
-// before it reads the next one (a pool behind the readers costs 5 us a request). The session ends
+// Threads live as long as the connection (fs/session/serving_threads.h); each serves its request to
+// the end before it reads the next one (a pool behind the readers costs 5 us a request). The
+// session ends
 // when the kernel ends the connection: unmount or abort. It never unmounts by itself.
 #ifndef PBKFS_FS_SESSION_FUSE_SESSION_H_
 #define PBKFS_FS_SESSION_FUSE_SESSION_H_
 
-#include <atomic>
 #include <memory>
 #include <string>
-#include <thread>
-#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "fs/base/unique_fd.h"
 #include "fs/overlay/overlay.h"
 #include "fs/session/request_stats.h"
+#include "fs/session/serving_threads.h"
 
 struct fuse_session;
 
@@ -40,7 +39,7 @@ class FuseSession {
   ~FuseSession();
 
   // False once the kernel ended the connection.
-  bool alive() const { return running_threads_.load(std::memory_order_acquire) > 0; }
+  bool alive() const { return threads_ != nullptr && threads_->alive(); }
   // Waits until the connection has ended and every request is answered.
   void Join();
   // Reads no more requests, though the kernel has not ended the connection; those that were read
@@ -50,14 +49,13 @@ class FuseSession {
 
  private:
   explicit FuseSession(const SessionOptions& options);
-  void Serve(int thread);
+  void Serve(int thread, const ServingThreads::Next& next);
 
   const SessionOptions options_;
   RequestStats stats_;
   std::unique_ptr<SessionContext> context_;
   fuse_session* session_ = nullptr;
-  std::atomic<int> running_threads_{0};
-  std::vector<std::thread> threads_;
+  std::unique_ptr<ServingThreads> threads_;
 };
 
 }  // namespace pbkfs
