@@ -53,7 +53,7 @@ void AbortConnection(const MountInfoEntry& mount) {
 
 // The diff's own words for a full disk.
 absl::Status DiffError(absl::Status status) {
-  if (ErrnoOf(status) == ENOSPC || ErrnoOf(status) == EDQUOT) {
+  if (IsNoSpace(status)) {
     status = WithReason(std::move(status), reason::kDiffSpace);
   }
   return status;
@@ -126,6 +126,8 @@ absl::Status LiveMount::OpenDiff() {
   OverlayOptions options;
   // A diff that is not prepared is written once more; the kernel refuses everybody else's writes.
   options.read_only = plan_.request.read_only() && prepared;
+  options.materialize_on_read = plan_.request.materialize_on_read();
+  options.diff_limit_bytes = plan_.request.diff_limit_bytes();
   options.side_tree = plan_.side_tree;
   PBKFS_ASSIGN_OR_RETURN(std::unique_ptr<Overlay> overlay,
                          Overlay::Create(plan_.image, std::move(diff), options));

@@ -44,8 +44,17 @@ void AddIo(const std::string& mount, const IoSnapshot& io, MetricFamilies* out) 
                value(IoCounter::kReadBytesZero));
   out->Counter("pbkfs_overlay_written_bytes_total", "Bytes that applications wrote.", labels,
                value(IoCounter::kWrittenBytes));
-  out->Counter("pbkfs_overlay_blocks_copied_total", "Blocks completed from the backup.",
-               {{"mount", mount}, {"reason", "write"}}, value(IoCounter::kBlocksCopied));
+  constexpr char kCopied[] = "pbkfs_overlay_blocks_copied_total";
+  constexpr char kCopiedHelp[] = "Blocks copied from the backup into the diff.";
+  out->Counter(kCopied, kCopiedHelp, {{"mount", mount}, {"reason", "write"}},
+               value(IoCounter::kBlocksCopied));
+  out->Counter(kCopied, kCopiedHelp, {{"mount", mount}, {"reason", "fill"}},
+               value(IoCounter::kFillsDone));
+  for (const auto& [result, counter] : kFillResults) {
+    out->Counter("pbkfs_fills_total",
+                 "Blocks that materialize_on_read offered, by what became of them.",
+                 {{"mount", mount}, {"result", result}}, value(counter));
+  }
   out->Counter("pbkfs_handle_hits_total", "I/O that found its backing file open.", labels,
                value(IoCounter::kHandleHits));
   out->Counter("pbkfs_handle_misses_total", "I/O that had to open its backing file.", labels,
@@ -74,9 +83,9 @@ void AddPending(const std::string& mount, const PendingFigures& pending, MetricF
              AsDouble(pending.operations));
   out->Gauge("pbkfs_pending_inodes", "Files with operations that are ordered.", labels,
              AsDouble(pending.inodes));
-  const uint64_t waits[] = {pending.waits};
   out->Histogram("pbkfs_pending_wait_seconds", "How long operations waited for earlier ones.",
-                 labels, {}, waits, static_cast<double>(pending.wait_nanoseconds) / 1e9);
+                 labels, kWaitBounds, pending.wait_buckets,
+                 static_cast<double>(pending.wait_nanoseconds) / 1e9);
 }
 
 void AddFuse(const std::string& mount, const FuseFigures& fuse, MetricFamilies* out) {

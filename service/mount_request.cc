@@ -72,16 +72,6 @@ absl::Status CheckSupported(const v1::MountRequest& request) {
                        "mounting again at start is not supported by this version; "
                        "mount again after a restart, the diff is kept");
   }
-  if (request.materialize_on_read()) {
-    return Unsupported("materialize_on_read",
-                       "copying on read is not supported by this version; leave it out (and unset "
-                       "PBKFS_MATERIALIZE_ON_READ in the daemon's environment)");
-  }
-  if (request.diff_limit_bytes() > 0) {
-    return Unsupported("diff_limit_bytes",
-                       "limits of diffs are not supported by this version; "
-                       "put the diff on a file system of that size");
-  }
   return absl::OkStatus();
 }
 

@@ -47,6 +47,9 @@ void ToProto(const IoSnapshot& io, v1::OverlayIoSnapshot* out) {
   out->set_read_bytes_backup(io[IoCounter::kReadBytesBackup]);
   out->set_read_bytes_zero(io[IoCounter::kReadBytesZero]);
   out->set_written_bytes(io[IoCounter::kWrittenBytes]);
+  for (const auto& [result, counter] : kFillResults) {
+    if (io[counter] > 0) (*out->mutable_fills())[result] = io[counter];
+  }
 }
 
 void ToProto(const PendingFigures& pending, v1::PendingStats* out) {

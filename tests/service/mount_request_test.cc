@@ -72,9 +72,7 @@ TEST(MountRequest, WhatThisVersionCannotDoIsRefusedNotIgnored) {
   };
   for (const absl::Status& status :
        {refused([](v1::MountRequest* r) { r->mutable_recovery()->set_latest(true); }),
-        refused([](v1::MountRequest* r) { r->set_restore(true); }),
-        refused([](v1::MountRequest* r) { r->set_materialize_on_read(true); }),
-        refused([](v1::MountRequest* r) { r->set_diff_limit_bytes(1); })}) {
+        refused([](v1::MountRequest* r) { r->set_restore(true); })}) {
     EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented) << status;
     EXPECT_EQ(ReasonOf(status), "UNSUPPORTED_FORMAT");
   }
@@ -82,10 +80,10 @@ TEST(MountRequest, WhatThisVersionCannotDoIsRefusedNotIgnored) {
 
 TEST(MountRequest, TheEnvironmentGivesTheDefaultOfMaterializeOnRead) {
   setenv("PBKFS_MATERIALIZE_ON_READ", "true", 1);
-  EXPECT_EQ(Normalized(Request()).code(), absl::StatusCode::kUnimplemented);
+  EXPECT_TRUE(NormalizeRequest(Request(), "/var/lib/pbkfs")->materialize_on_read());
   v1::MountRequest request = Request();
   request.set_materialize_on_read(false);
-  EXPECT_TRUE(Normalized(request).ok());
+  EXPECT_FALSE(NormalizeRequest(request, "/var/lib/pbkfs")->materialize_on_read());
   unsetenv("PBKFS_MATERIALIZE_ON_READ");
 }
 
