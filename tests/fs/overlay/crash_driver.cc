@@ -29,6 +29,8 @@ void CrashDriver::Begin() {
   const absl::Status mounted = fs_.Mount();
   ASSERT_TRUE(mounted.ok()) << mounted;
   const auto tree = ReadTree(overlay());
+  // What reads copy into the diff is a part of the sequence.
+  overlay().DrainIdleWork();
   ASSERT_TRUE(tree.ok()) << tree.status();
   model_.Adopt(*tree);
 }
@@ -245,6 +247,7 @@ bool CrashDriver::Fsync(const Handle& file) {
 void CrashDriver::Compare(const Handle& file) {
   Note(absl::StrCat("read ", file.object));
   const auto content = ReadInode(overlay(), file.ino);
+  overlay().DrainIdleWork();
   EXPECT_TRUE(content.ok() || dead()) << content.status();
   if (!content.ok()) return;
   EXPECT_TRUE(*content == model_.content(file.object)) << "file " << file.object;

@@ -21,8 +21,9 @@ class CrashDriver {
     int object;
   };
 
-  CrashDriver(std::shared_ptr<const MemoryTree> lower, uint64_t seed)
-      : fs_(std::move(lower), seed * 7919 + 1) {}
+  // With `materialize`, what is read is copied into the diff.
+  CrashDriver(std::shared_ptr<const MemoryTree> lower, uint64_t seed, bool materialize = false)
+      : fs_(std::move(lower), seed * 7919 + 1, materialize) {}
 
   // Mounts for the first time.
   void Begin();

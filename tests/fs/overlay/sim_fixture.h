@@ -16,8 +16,8 @@ namespace pbkfs::testsupport {
 
 class SimFixture {
  public:
-  SimFixture(std::shared_ptr<const MemoryTree> lower, uint64_t seed)
-      : lower_(std::move(lower)), io_(seed) {}
+  SimFixture(std::shared_ptr<const MemoryTree> lower, uint64_t seed, bool materialize = false)
+      : lower_(std::move(lower)), materialize_(materialize), io_(seed) {}
   ~SimFixture() { overlay_.reset(); }
 
   SimIo& io() { return io_; }
@@ -34,6 +34,7 @@ class SimFixture {
     OverlayOptions options;
     // Tests call Maintain() themselves, so that a seed always means the same.
     options.background_interval = std::chrono::hours(1);
+    options.materialize_on_read = materialize_;
     PBKFS_ASSIGN_OR_RETURN(overlay_, Overlay::Create(lower_, std::move(diff), options));
     return absl::OkStatus();
   }
@@ -54,6 +55,7 @@ class SimFixture {
 
  private:
   const std::shared_ptr<const MemoryTree> lower_;
+  const bool materialize_;
   SimIo io_;
   std::unique_ptr<Overlay> overlay_;
 };
