@@ -36,7 +36,7 @@ class FaultFile : public IoFile {
     return Do("sync", [&] { return file_->DataSync(); });
   }
   void StartWriteback(int64_t offset, int64_t length) override {
-    file_->StartWriteback(offset, length);
+    if (io_.Before("writeback", name_).ok()) file_->StartWriteback(offset, length);
   }
   absl::StatusOr<struct stat> Stat() override { return file_->Stat(); }
   absl::Status SetTimes(const struct timespec times[2]) override { return file_->SetTimes(times); }

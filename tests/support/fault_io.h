@@ -16,9 +16,9 @@ namespace pbkfs::testsupport {
 
 class FaultIo : public Io {
  public:
-  // Called before an operation ("read", "sync", "write", "truncate", "allocate", "rename", "create")
-  // on the file of that name, or a "sync" of a directory, named ".", from any thread and with no
-  // lock held. An error is the operation's result, which is then not carried out.
+  // Called before an operation ("read", "sync", "write", "truncate", "allocate", "writeback",
+  // "rename", "create") on the file of that name, or a "sync" of a directory, named ".", from any
+  // thread and with no lock held. An error is the operation's result, which is then not carried out.
   using Hook = std::function<absl::Status(const std::string& operation, const std::string& name)>;
 
   explicit FaultIo(Io& base = PosixIo()) : base_(base) {}

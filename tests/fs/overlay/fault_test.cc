@@ -218,6 +218,56 @@ TEST_F(FaultTest, AFailedTruncationDoesNotBringBytesBack) {
   EXPECT_EQ(*fs_.Read("rel", kB, kB), std::string(kB, '\0'));
 }
 
+TEST_F(FaultTest, ATruncationThatFailedIsDoneBeforeTheNextWrite) {
+  ASSERT_TRUE(fs_.Write("rel", 0, Page(2, 4 * kB)).ok());
+  fs_.io().set_hook(
+      [name = DataName("rel")](const std::string& operation, const std::string& file) {
+        return operation == "truncate" && file == name ? ErrnoError(EIO, "disk") : absl::OkStatus();
+      });
+  EXPECT_EQ(ErrnoOf(fs_.Truncate("rel", kB)), EIO);
+  EXPECT_EQ(ErrnoOf(fs_.overlay().Fsync(fs_.Ino("rel"))), EIO);
+  fs_.io().set_hook(nullptr);
+  ASSERT_TRUE(fs_.Write("rel", 2 * kB, "x").ok());
+  EXPECT_EQ(*fs_.Read("rel"), Page(2, kB) + std::string(kB, '\0') + "x");
+  EXPECT_TRUE(fs_.overlay().Fsync(fs_.Ino("rel")).ok());
+  fs_.Die();
+  fs_.Mount();
+  EXPECT_EQ(*fs_.Read("rel"), Page(2, kB) + std::string(kB, '\0') + "x");
+}
+
+TEST_F(FaultTest, AnExtensionThatCouldNotBeUndoneIsUndoneBeforeTheNextWrite) {
+  ASSERT_TRUE(fs_.Write("rel", 0, Page(2)).ok());
+  fs_.io().set_short_writes(true);
+  fs_.io().set_hook(
+      [name = DataName("rel")](const std::string& operation, const std::string& file) {
+        return file == name ? ErrnoError(ENOSPC, operation) : absl::OkStatus();
+      });
+  EXPECT_EQ(ErrnoOf(fs_.Write("rel", 9 * kB, Page(3))), ENOSPC);
+  EXPECT_EQ(fs_.Size("rel"), 8 * kB);
+  EXPECT_EQ(ErrnoOf(fs_.Write("rel", 0, Page(3))), ENOSPC);
+  fs_.io().set_hook(nullptr);
+  ASSERT_TRUE(fs_.Truncate("rel", 12 * kB).ok());
+  EXPECT_EQ(*fs_.Read("rel", 8 * kB), std::string(static_cast<size_t>(4 * kB), '\0'));
+}
+
+TEST_F(FaultTest, WriteOutIsStartedAfterEachMiB) {
+  ASSERT_TRUE(fs_.Create("new").ok());
+  const std::string event = "writeback " + DataName("new");
+  const auto started = [&] {
+    fs_.overlay().DrainIdleWork();
+    const std::vector<std::string> events = fs_.io().TakeEvents();
+    return std::count(events.begin(), events.end(), event);
+  };
+  for (int64_t block = 0; block < 127; ++block) {
+    ASSERT_TRUE(fs_.Write("new", block * kB, Page(1)).ok());
+  }
+  EXPECT_EQ(started(), 0);
+  ASSERT_TRUE(fs_.Write("new", 127 * kB, Page(1)).ok());
+  EXPECT_EQ(started(), 1);
+  ASSERT_TRUE(fs_.Write("new", 0, Page(1, 256 * kB)).ok());
+  EXPECT_EQ(started(), 1);
+}
+
 TEST_F(FaultTest, DamageInAnEarlierSessionOfTheLogIsReportedNotSkipped) {
   ASSERT_TRUE(fs_.Write("rel", 0, Page(2)).ok());
   fs_.Remount();
