@@ -416,8 +416,9 @@ absl::Status Overlay::Allocate(uint64_t ino, int mode, int64_t offset, int64_t l
   if (offset < 0 || length <= 0) return ErrnoError(EINVAL, "fallocate of an empty range");
   if (offset > kMaxFileBytes - length) return ErrnoError(EFBIG, "fallocate");
   PBKFS_RETURN_IF_ERROR(Repair(*inode));
-  Ticket ticket = pending_.DrawWrite(inode->pending, BlocksOf(offset, length), offset + length,
-                                     inode->size_hint);
+  // One destruction of an inode at a time: the log knows only the last one that has no Cut.
+  const ByteRange range = zeroes ? ByteRange{} : BlocksOf(offset, length);
+  Ticket ticket = pending_.DrawWrite(inode->pending, range, offset + length, inode->size_hint);
   ticket.Wait();
   const int64_t old_size = AttributesOf(*inode).size;
   const int64_t end = offset + length;

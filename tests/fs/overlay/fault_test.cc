@@ -284,6 +284,34 @@ TEST_F(FaultTest, DamageInAnEarlierSessionOfTheLogIsReportedNotSkipped) {
   EXPECT_EQ(std::filesystem::file_size(LogPath()), size) << "the evidence is kept";
 }
 
+TEST_F(FaultTest, TwoPunchesOfOneFileDoNotRunAtOnce) {
+  ASSERT_TRUE(fs_.Write("rel", 0, Page(2, 8 * kB)).ok());
+  std::promise<void> entered;
+  std::promise<void> go_on;
+  std::atomic<int> punches = 0;
+  fs_.io().set_hook(
+      [&, name = DataName("rel")](const std::string& operation, const std::string& file) {
+        if (operation != "allocate" || file != name || punches++ > 0) return absl::OkStatus();
+        entered.set_value();
+        go_on.get_future().wait();
+        return absl::OkStatus();
+      });
+  const uint64_t ino = fs_.Ino("rel");
+  const auto punch = [&](int64_t offset) {
+    return fs_.overlay().Allocate(ino, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, kB);
+  };
+  auto first = std::async(std::launch::async, [&] { return punch(0); });
+  entered.get_future().wait();
+  auto second = std::async(std::launch::async, [&] { return punch(4 * kB); });
+  // The log would take the Cut of the second for the end of both.
+  EXPECT_EQ(second.wait_for(std::chrono::milliseconds(100)), std::future_status::timeout);
+  go_on.set_value();
+  EXPECT_TRUE(first.get().ok());
+  EXPECT_TRUE(second.get().ok());
+  fs_.io().set_hook(nullptr);
+  EXPECT_EQ(*fs_.Read("rel", 4 * kB, kB), std::string(kB, '\0'));
+}
+
 TEST_F(FaultTest, BytesThatATruncationTookAwayStayGoneThoughItDidNotReachTheDisk) {
   ASSERT_TRUE(fs_.Write("rel", kB, Page(2)).ok());
   ASSERT_TRUE(fs_.Truncate("rel", 0).ok());
