@@ -19,15 +19,26 @@ bool BlockSet::Contains(int64_t block) const {
 
 void BlockSet::AddRange(int64_t first, int64_t count) {
   assert(first >= 0 && count >= 0);
-  for (int64_t block = first; block < first + count; ++block) {
+  const int64_t end = first + count;
+  for (int64_t block = first; block < end;) {
     const auto chunk = static_cast<size_t>(block / kChunkBlocks);
     if (chunk >= chunks_.size()) chunks_.resize(chunk + 1);
-    if (chunks_[chunk] == nullptr) chunks_[chunk] = std::make_unique<Chunk>();
+    if (chunks_[chunk] == nullptr) {
+      chunks_[chunk] = std::make_unique<Chunk>();
+      ++chunk_count_;
+    }
+    // The blocks of one word at a time.
+    const int64_t next = std::min(end, (block / 64 + 1) * 64);
+    const uint64_t mask = (~uint64_t{0} >> (64 - (next - block))) << (block % 64);
     uint64_t& word = (*chunks_[chunk])[static_cast<size_t>(block % kChunkBlocks / 64)];
-    const uint64_t bit = uint64_t{1} << (block % 64);
-    if ((word & bit) == 0) ++size_;
-    word |= bit;
+    size_ += std::popcount(mask & ~word);
+    word |= mask;
+    block = next;
   }
+}
+
+size_t BlockSet::MemoryBytes() const {
+  return chunk_count_ * sizeof(Chunk) + chunks_.capacity() * sizeof(chunks_[0]);
 }
 
 void BlockSet::RemoveFrom(int64_t first) {
@@ -42,8 +53,10 @@ void BlockSet::RemoveFrom(int64_t first) {
     block = (block / 64 + 1) * 64;
   }
   size_ = 0;
+  chunk_count_ = 0;
   for (const auto& chunk : chunks_) {
     if (chunk == nullptr) continue;
+    ++chunk_count_;
     for (uint64_t word : *chunk) size_ += std::popcount(word);
   }
 }

@@ -4,6 +4,7 @@
 #define PBKFS_FS_DIFF_BLOCK_SET_H_
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <utility>
@@ -19,6 +20,8 @@ class BlockSet {
   // Removes every block >= first.
   void RemoveFrom(int64_t first);
   int64_t size() const { return size_; }
+  // What the set occupies.
+  size_t MemoryBytes() const;
 
   // The first run of blocks that starts at or after `from` and below `limit`: {first, count}, or
   // {limit, 0}.
@@ -39,6 +42,7 @@ class BlockSet {
 
   std::vector<std::unique_ptr<Chunk>> chunks_;
   int64_t size_ = 0;
+  size_t chunk_count_ = 0;  // Of `chunks_`, those that exist.
 };
 
 }  // namespace pbkfs

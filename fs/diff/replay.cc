@@ -1,5 +1,7 @@
 #include "fs/diff/replay.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <optional>
 #include <variant>
@@ -75,7 +77,7 @@ absl::Status Replayer::Run(const std::vector<DecodedRecord>& records,
   for (const DecodedRecord& record : records) {
     if (std::holds_alternative<CheckpointEndRecord>(record.record)) in_checkpoint = false;
     if (record.sequence != 0) {
-      if (in_checkpoint || record.sequence < lowest) {
+      if (in_checkpoint || record.sequence < lowest || record.sequence > kMaxCounter) {
         return CorruptLog(absl::StrCat("sequence ", record.sequence, " is out of order"));
       }
       lowest = record.sequence + 1;
@@ -131,6 +133,38 @@ absl::Status Replayer::With(uint64_t ino, Function apply) {
   return absl::OkStatus();
 }
 
+// A function that adds blocks to a layout, within the memory that all of them may take.
+template <typename Function>
+absl::Status Replayer::ApplyBlocks(uint64_t ino, Function apply) {
+  size_t before = 0;
+  size_t after = 0;
+  PBKFS_RETURN_IF_ERROR(With(ino, [&](InodeState& state) {
+    before = state.layout.present.MemoryBytes();
+    apply(state.layout);
+    after = state.layout.present.MemoryBytes();
+  }));
+  block_set_bytes_ += after - std::min(before, after);
+  if (block_set_bytes_ <= kMaxBlockSetBytes) return absl::OkStatus();
+  return CorruptLog("it lists more blocks than a diff can have");
+}
+
+// What a checkpoint says of an inode must be possible over this image.
+absl::Status Replayer::CheckInode(const InodeRecord& record) const {
+  int64_t lower_size = 0;
+  bool known = record.ino >= kFirstNewIno && record.ino <= kMaxCounter;
+  if (record.ino < kFirstNewIno) {
+    const auto node = base_.lower.Node(record.ino);
+    known = node.has_value() && (node->mode & S_IFMT) == (record.mode & S_IFMT);
+    if (known && S_ISREG(node->mode)) lower_size = node->size;
+  }
+  if (!known) return CorruptLog(absl::StrCat("inode ", record.ino, " is not one of the image"));
+  if (record.lower_limit < 0 || record.lower_limit > lower_size ||
+      record.lower_limit > record.size || record.size > kMaxFileBytes) {
+    return CorruptLog(absl::StrCat("inode ", record.ino, " has an impossible size"));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status Replayer::CheckAbsent(uint64_t parent, absl::string_view name) const {
   if (!state_.names.Lookup(base_.lower, parent, name).has_value()) return absl::OkStatus();
   return CorruptLog(absl::StrCat("the name '", name, "' is created twice"));
@@ -157,7 +191,7 @@ absl::Status Replayer::RemoveName(uint64_t parent, const std::string& name, uint
 }
 
 absl::Status Replayer::Apply(const CreateRecord& record, uint64_t sequence) {
-  if (record.ino < kFirstNewIno || state_.inodes.contains(record.ino)) {
+  if (record.ino < kFirstNewIno || record.ino > kMaxCounter || state_.inodes.contains(record.ino)) {
     return CorruptLog(absl::StrCat("inode ", record.ino, " is created twice"));
   }
   PBKFS_RETURN_IF_ERROR(AddName(record.parent, record.name, record.ino, sequence, record.time));
@@ -202,7 +236,13 @@ absl::Status Replayer::Apply(const PresentRecord& record, uint64_t sequence) {
     return CorruptLog("a Present record names impossible blocks");
   }
   if (!Confirmed(record.ino, sequence)) return absl::OkStatus();
-  return With(record.ino, [&](InodeState& state) { state.layout.Apply(record, sequence); });
+  return ApplyBlocks(record.ino, [&](FileLayout& layout) {
+    // Blocks past lower_limit are never looked at, and it never grows.
+    PresentRecord tracked = record;
+    tracked.count = std::clamp<int64_t>(
+        (layout.lower_limit + kBlockSize - 1) / kBlockSize - record.first, 0, record.count);
+    layout.Apply(tracked, sequence);
+  });
 }
 absl::Status Replayer::Apply(const SizeRecord& record, uint64_t sequence) {
   if (record.size < 0 || record.size > kMaxFileBytes || record.lower_limit < 0) {
@@ -226,12 +266,15 @@ absl::Status Replayer::Apply(const PunchRecord& record, uint64_t sequence) {
   if (!Lost(record.ino) || !Confirmed(record.ino, sequence)) {
     destroyed_[record.ino].push_back({sequence, record.offset, record.offset + record.length});
   }
-  return With(record.ino, [&](InodeState& state) { state.layout.Apply(record, sequence); });
+  return ApplyBlocks(record.ino, [&](FileLayout& layout) { layout.Apply(record, sequence); });
 }
 absl::Status Replayer::Apply(const CutRecord& record, uint64_t) {
   return With(record.ino, [&](InodeState& state) { state.layout.Apply(record); });
 }
 absl::Status Replayer::Apply(const SyncedRecord& record, uint64_t) {
+  if (record.size < 0 || record.size > kMaxFileBytes) {
+    return CorruptLog("a Synced record has an impossible size");
+  }
   return With(record.ino, [&](InodeState& state) { state.layout.Apply(record); });
 }
 absl::Status Replayer::Apply(const FailedRecord& record, uint64_t) {
@@ -257,6 +300,7 @@ absl::Status Replayer::Apply(const CheckpointBeginRecord& record, uint64_t) {
   return absl::OkStatus();
 }
 absl::Status Replayer::Apply(const InodeRecord& record, uint64_t) {
+  PBKFS_RETURN_IF_ERROR(CheckInode(record));
   state_.inodes[record.ino] = std::make_unique<InodeState>(InodeState::OfCheckpoint(record));
   return absl::OkStatus();
 }
@@ -274,9 +318,12 @@ absl::Status Replayer::Apply(const PresentRunsRecord& record, uint64_t) {
   return absl::OkStatus();
 }
 absl::Status Replayer::Apply(const DirentRecord& record, uint64_t) {
+  if (record.cookie < kCookieAddedBase || record.cookie > kCookieAddedBase + kMaxCounter) {
+    return CorruptLog(absl::StrCat("the name '", record.name, "' has an impossible offset"));
+  }
   const auto entry = state_.names.Lookup(base_.lower, record.parent, record.name);
   // A name of the image that was replaced is hidden by a Whiteout, which may follow.
-  if (entry.has_value() && entry->ino >= kFirstNewIno)
+  if (entry.has_value() && entry->cookie >= kCookieAddedBase)
     return CheckAbsent(record.parent, record.name);
   state_.names.Add(record.parent, record.name, {record.ino, record.cookie});
   return absl::OkStatus();

@@ -93,6 +93,9 @@ class Replayer {
   InodeState* Touch(uint64_t ino);
   template <typename Function>
   absl::Status With(uint64_t ino, Function apply);
+  template <typename Function>
+  absl::Status ApplyBlocks(uint64_t ino, Function apply);
+  absl::Status CheckInode(const InodeRecord& record) const;
   absl::Status CheckAbsent(uint64_t parent, absl::string_view name) const;
   absl::Status CheckNames(uint64_t parent, absl::string_view name, uint64_t ino) const;
   absl::Status AddName(uint64_t parent, const std::string& name, uint64_t ino, uint64_t sequence,
@@ -128,6 +131,7 @@ class Replayer {
   const bool cache_lost_;
   DiffState state_;
   absl::flat_hash_map<uint64_t, std::vector<DestroyedRange>> destroyed_;
+  size_t block_set_bytes_ = 0;
 };
 
 }  // namespace pbkfs
