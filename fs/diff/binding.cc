@@ -2,18 +2,19 @@
 
 #include <fcntl.h>
 #include <google/protobuf/util/json_util.h>
+#include <sys/stat.h>
 
 #include <cerrno>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "fs/base/crc32c.h"
 #include "fs/base/status.h"
+#include "fs/diff/diff_directory.h"
 
 namespace pbkfs {
 namespace {
 
-constexpr char kName[] = "binding.json";
-constexpr char kTemporaryName[] = "binding.json.tmp";
 constexpr uint32_t kDiffFormatVersion = 1;
 constexpr int64_t kMaxBindingBytes = 1 << 20;
 constexpr char kStaleBlockRule[] = "cap";
@@ -25,6 +26,19 @@ absl::Status Elsewhere(const std::string& path, absl::string_view what, absl::st
       absl::StrCat(
           "the diff ", path, " belongs to ", what, " ", has, ", not to ", wanted,
           "; choose another diff directory, or delete this one if its changes are not wanted"));
+}
+
+uint32_t ChecksumOf(v1::DiffBinding binding) {
+  binding.clear_checksum();
+  const std::string bytes = binding.SerializeAsString();
+  const uint32_t crc = Crc32c(bytes.data(), bytes.size());
+  return crc == 0 ? 1 : crc;  // 0 stands for none.
+}
+
+absl::Status Damaged(absl::string_view what) {
+  return ReasonError(absl::StatusCode::kDataLoss, reason::kDiffCorrupt,
+                     absl::StrCat("binding.json of the diff ", what,
+                                  "; restore it from a copy, or use a new diff directory"));
 }
 
 }  // namespace
@@ -78,9 +92,12 @@ absl::Status CheckBinding(const v1::DiffBinding& binding, const DiffIdentity& id
 }
 
 absl::StatusOr<std::optional<v1::DiffBinding>> ReadBinding(IoDir& directory) {
-  auto file = directory.OpenFile(kName, O_RDONLY, 0);
+  // Without waiting: what has this name may be anything.
+  auto file = directory.OpenFile(kBindingName, O_RDONLY | O_NONBLOCK, 0);
   if (!file.ok() && ErrnoOf(file.status()) == ENOENT) return std::optional<v1::DiffBinding>();
   if (!file.ok()) return file.status();
+  PBKFS_ASSIGN_OR_RETURN(const struct stat attributes, (*file)->Stat());
+  if (!S_ISREG(attributes.st_mode)) return Damaged("is not a file");
   std::vector<uint8_t> bytes(kMaxBindingBytes);
   PBKFS_ASSIGN_OR_RETURN(const size_t count, (*file)->Read(0, absl::MakeSpan(bytes)));
   const std::string text(reinterpret_cast<const char*>(bytes.data()), count);
@@ -88,21 +105,21 @@ absl::StatusOr<std::optional<v1::DiffBinding>> ReadBinding(IoDir& directory) {
   google::protobuf::util::JsonParseOptions options;
   options.ignore_unknown_fields = true;  // So that a newer version is told from damage.
   const auto parsed = google::protobuf::util::JsonStringToMessage(text, &binding, options);
-  if (!parsed.ok() || binding.format_version() == 0) {
-    return ReasonError(absl::StatusCode::kDataLoss, reason::kDiffCorrupt,
-                       "binding.json of the diff is damaged; restore it from a copy, or use a new "
-                       "diff directory");
-  }
+  if (!parsed.ok() || binding.format_version() == 0) return Damaged("is damaged");
   if (binding.format_version() > kDiffFormatVersion) {
     return ReasonError(
         absl::StatusCode::kUnimplemented, reason::kUnsupportedFormat,
         absl::StrCat("the diff has format version ", binding.format_version(),
                      ", this program knows ", kDiffFormatVersion, "; use a newer pbkfsd"));
   }
+  if (binding.checksum() != 0 && binding.checksum() != ChecksumOf(binding)) {
+    return Damaged("does not fit its checksum");
+  }
   return std::optional<v1::DiffBinding>(std::move(binding));
 }
 
-absl::Status WriteBinding(IoDir& directory, const v1::DiffBinding& binding) {
+absl::Status WriteBinding(IoDir& directory, v1::DiffBinding binding) {
+  binding.set_checksum(ChecksumOf(binding));
   std::string text;
   google::protobuf::util::JsonPrintOptions options;
   options.add_whitespace = true;
@@ -111,11 +128,11 @@ absl::Status WriteBinding(IoDir& directory, const v1::DiffBinding& binding) {
     return absl::InternalError(absl::StrCat("can't print binding.json: ", printed.ToString()));
   }
   PBKFS_ASSIGN_OR_RETURN(const auto file,
-                         directory.OpenFile(kTemporaryName, O_WRONLY | O_CREAT | O_TRUNC, 0600));
+                         directory.OpenFile(kNewBindingName, O_WRONLY | O_CREAT | O_TRUNC, 0600));
   PBKFS_RETURN_IF_ERROR(
       file->Write(0, {reinterpret_cast<const uint8_t*>(text.data()), text.size()}));
   PBKFS_RETURN_IF_ERROR(file->DataSync());
-  PBKFS_RETURN_IF_ERROR(directory.Rename(kTemporaryName, directory, kName));
+  PBKFS_RETURN_IF_ERROR(directory.Rename(kNewBindingName, directory, kBindingName));
   return directory.Sync();
 }
 

@@ -32,11 +32,12 @@ absl::Status CheckBinding(const v1::DiffBinding& binding, const DiffIdentity& id
                           const std::string& path);
 
 // Nothing where the directory has no binding.json. DATA_LOSS (DIFF_CORRUPT) where it can't be
-// parsed, UNIMPLEMENTED (UNSUPPORTED_FORMAT) where a newer program wrote it.
+// parsed or does not fit its checksum, UNIMPLEMENTED (UNSUPPORTED_FORMAT) where a newer program
+// wrote it.
 absl::StatusOr<std::optional<v1::DiffBinding>> ReadBinding(IoDir& directory);
 
-// Durable when it returns.
-absl::Status WriteBinding(IoDir& directory, const v1::DiffBinding& binding);
+// With its checksum. Durable when it returns.
+absl::Status WriteBinding(IoDir& directory, v1::DiffBinding binding);
 
 }  // namespace pbkfs
 

@@ -8,6 +8,7 @@
 
 #include "fs/base/bytes.h"
 #include "fs/base/status.h"
+#include "fs/diff/diff_directory.h"
 #include "fs/diff/page_cache_evidence.h"
 
 namespace pbkfs {

@@ -13,9 +13,6 @@
 
 namespace pbkfs {
 
-inline constexpr char kLogName[] = "log";
-inline constexpr char kNewLogName[] = "log.new";
-
 // Writes a log file from its beginning: a header, a state, an Open record, and records that are
 // carried over. Buffers; Flush before the file is synced. The file must be empty.
 class CheckpointWriter {

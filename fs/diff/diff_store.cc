@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "fs/base/status.h"
 #include "fs/diff/checkpoint.h"
+#include "fs/diff/diff_directory.h"
 #include "fs/diff/online_checkpoint.h"
 #include "fs/diff/page_cache_evidence.h"
 #include "spdlog/spdlog.h"
@@ -19,52 +20,11 @@
 namespace pbkfs {
 namespace {
 
-constexpr char kLockName[] = "lock";
-constexpr char kDataName[] = "data";
-constexpr char kTrashName[] = "trash";
-
-absl::Status InUse(const std::string& path) {
-  return ReasonError(absl::StatusCode::kFailedPrecondition, reason::kDiffInUse,
-                     absl::StrCat("the diff ", path,
-                                  " is in use by another mount; unmount that one first, or choose "
-                                  "another diff directory"));
-}
-
-absl::Status NotADiff(const std::string& path) {
-  return ReasonError(absl::StatusCode::kFailedPrecondition, reason::kDiffBoundElsewhere,
-                     absl::StrCat(path,
-                                  " is not empty and not a diff (it has no binding.json); "
-                                  "choose an empty or missing directory"));
-}
-
-// Takes the lock of the diff in `directory`.
-absl::StatusOr<std::unique_ptr<IoFile>> TakeLock(IoDir& directory, const std::string& path) {
-  PBKFS_ASSIGN_OR_RETURN(auto lock, directory.OpenFile(kLockName, O_RDWR | O_CREAT, 0600));
-  PBKFS_ASSIGN_OR_RETURN(const bool taken, lock->TryLock());
-  if (!taken) return InUse(path);
-  return lock;
-}
-
 absl::StatusOr<std::unique_ptr<IoDir>> OpenOrMakeDir(IoDir& directory, const char* name) {
   const absl::Status made = directory.MakeDir(name, 0700);
   if (!made.ok() && ErrnoOf(made) != EEXIST) return made;
   if (made.ok()) PBKFS_RETURN_IF_ERROR(directory.Sync());
   return directory.OpenDir(name);
-}
-
-absl::StatusOr<bool> IsEmptyDiff(IoDir& directory) {
-  PBKFS_ASSIGN_OR_RETURN(const auto names, directory.List());
-  for (const std::string& name : names) {
-    // What an interrupted creation leaves.
-    if (name != kLockName && name != "binding.json.tmp") return false;
-  }
-  return true;
-}
-
-absl::Status RemoveAllIn(IoDir& directory) {
-  PBKFS_ASSIGN_OR_RETURN(const auto names, directory.List());
-  for (const std::string& name : names) PBKFS_RETURN_IF_ERROR(directory.Remove(name));
-  return absl::OkStatus();
 }
 
 // Makes the directory at `path` where it is missing, durably in its parent.
@@ -89,7 +49,7 @@ absl::StatusOr<std::unique_ptr<DiffStore>> DiffStore::Open(Io& io, const std::st
     PBKFS_ASSIGN_OR_RETURN(const bool empty, IsEmptyDiff(*store->directory_));
     if (!empty) return NotADiff(path);
   }
-  PBKFS_ASSIGN_OR_RETURN(store->lock_, TakeLock(*store->directory_, path));
+  PBKFS_ASSIGN_OR_RETURN(store->lock_, TakeDiffLock(*store->directory_, path));
   // Read again: only the holder of the lock sees a binding that nobody is writing.
   PBKFS_ASSIGN_OR_RETURN(binding, ReadBinding(*store->directory_));
   if (!binding.has_value()) {
@@ -118,36 +78,8 @@ absl::Status DiffStore::Check(Io& io, const std::string& path, const DiffIdentit
     return empty ? absl::OkStatus() : NotADiff(path);
   }
   PBKFS_RETURN_IF_ERROR(CheckBinding(*binding, identity, path));
-  auto lock = (*directory)->OpenFile(kLockName, O_RDWR, 0);
-  if (!lock.ok()) return ErrnoOf(lock.status()) == ENOENT ? absl::OkStatus() : lock.status();
-  PBKFS_ASSIGN_OR_RETURN(const bool taken, (*lock)->TryLock());
-  return taken ? absl::OkStatus() : InUse(path);
-}
-
-absl::Status DiffStore::Delete(Io& io, const std::string& path) {
-  PBKFS_ASSIGN_OR_RETURN(const auto directory, io.OpenDir(path));
-  PBKFS_ASSIGN_OR_RETURN(const auto binding, ReadBinding(*directory));
-  if (!binding.has_value()) return NotADiff(path);
-  PBKFS_ASSIGN_OR_RETURN(const auto lock, TakeLock(*directory, path));
-  for (const char* name : {kDataName, kTrashName}) {
-    auto subdirectory = directory->OpenDir(name);
-    if (!subdirectory.ok() && ErrnoOf(subdirectory.status()) == ENOENT) continue;
-    if (!subdirectory.ok()) return subdirectory.status();
-    PBKFS_RETURN_IF_ERROR(RemoveAllIn(**subdirectory));
-    PBKFS_RETURN_IF_ERROR(directory->Remove(name));
-  }
-  PBKFS_ASSIGN_OR_RETURN(const auto names, directory->List());
-  // The binding goes last but for the lock, so that an interrupted deletion can be done again.
-  for (const std::string& name : names) {
-    if (name != kLockName && name != "binding.json") {
-      PBKFS_RETURN_IF_ERROR(directory->Remove(name));
-    }
-  }
-  PBKFS_RETURN_IF_ERROR(directory->Remove("binding.json"));
-  PBKFS_RETURN_IF_ERROR(directory->Remove(kLockName));
-  const size_t slash = path.rfind('/');
-  PBKFS_ASSIGN_OR_RETURN(const auto parent, io.OpenDir(slash == 0 ? "/" : path.substr(0, slash)));
-  return parent->Remove(path.substr(slash + 1));
+  PBKFS_ASSIGN_OR_RETURN(const bool locked, IsDiffLocked(**directory));
+  return locked ? DiffInUse(path) : absl::OkStatus();
 }
 
 absl::StatusOr<DiffState> DiffStore::Recover(const LowerTree& lower, uint64_t session_nonce) {
@@ -273,6 +205,15 @@ absl::Status DiffStore::MarkPrepared(const std::vector<std::string>& guards) {
   binding.clear_guards();
   for (const std::string& guard : guards) binding.add_guards(guard);
   binding.set_prepared(true);
+  PBKFS_RETURN_IF_ERROR(WriteBinding(*directory_, binding));
+  binding_ = std::move(binding);
+  return absl::OkStatus();
+}
+
+absl::Status DiffStore::MarkEphemeral(bool ephemeral) {
+  if (binding_.ephemeral() == ephemeral) return absl::OkStatus();
+  v1::DiffBinding binding = binding_;
+  binding.set_ephemeral(ephemeral);
   PBKFS_RETURN_IF_ERROR(WriteBinding(*directory_, binding));
   binding_ = std::move(binding);
   return absl::OkStatus();

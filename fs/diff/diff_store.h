@@ -37,8 +37,9 @@ class DiffStore {
                                                          const DiffIdentity& identity);
   // The checks of Open, changing nothing.
   static absl::Status Check(Io& io, const std::string& path, const DiffIdentity& identity);
-  // Deletes the diff at `path`. Refuses one that is in use (DIFF_IN_USE) and a directory that is
-  // not a diff.
+  // Deletes the diff at `path`, damaged ones too. Refuses one that is in use (DIFF_IN_USE) and a
+  // directory that is not a diff, or holds anything else (DIFF_BOUND_ELSEWHERE). May be called
+  // again after it was interrupted.
   static absl::Status Delete(Io& io, const std::string& path);
 
   // Brings the diff into a state that can be served: replays the log, throws away what is not
@@ -51,6 +52,9 @@ class DiffStore {
   // the diff's life.
   bool prepared() const { return binding_.prepared(); }
   absl::Status MarkPrepared(const std::vector<std::string>& guards);
+  // Whether the diff is to be deleted when its mount ends: kept in the binding, so that what a
+  // daemon that died left behind can be told.
+  absl::Status MarkEphemeral(bool ephemeral);
   std::vector<std::string> guards() const;
   uint32_t owner_uid() const { return binding_.owner_uid(); }
   uint32_t owner_gid() const { return binding_.owner_gid(); }

@@ -85,6 +85,28 @@ absl::Status CheckCheckpoint(const ParsedLog& log) {
   return CorruptLog("its checkpoint is cut short");
 }
 
+bool EndsClean(const ParsedLog& log) {
+  return !log.damaged_tail && !log.records.empty() &&
+         std::holds_alternative<CleanUnmountRecord>(log.records.back().record);
+}
+
+absl::Status CheckTail(const ParsedLog& log, int64_t bytes, bool intact) {
+  if (log.durable_to > log.end) return CorruptLog("records that were confirmed are unreadable");
+  if (intact && log.damaged_tail &&
+      (log.late_record || bytes - log.end > static_cast<int64_t>(kMaxRecordBytes))) {
+    return CorruptLog("more than the last record is unreadable");
+  }
+  return absl::OkStatus();
+}
+
+PageCacheEvidence LastEvidence(const ParsedLog& log) {
+  PageCacheEvidence evidence;
+  for (const DecodedRecord& record : log.records) {
+    if (const auto* open = std::get_if<OpenRecord>(&record.record)) evidence = open->evidence;
+  }
+  return evidence;
+}
+
 absl::Status ParseRecords(absl::Span<const uint8_t> bytes, uint64_t seed,
                           std::vector<DecodedRecord>* records) {
   while (!bytes.empty()) {

@@ -45,6 +45,15 @@ absl::Status ParseRecords(absl::Span<const uint8_t> bytes, uint64_t seed,
 // be missing.
 absl::Status CheckCheckpoint(const ParsedLog& log);
 
+// Whether everything that the log says is durable, data files too: it ends with CleanUnmount.
+bool EndsClean(const ParsedLog& log);
+// Whether what follows the last valid record of a log of `bytes` bytes may be how it ended.
+// DATA_LOSS where records that were confirmed are gone, or, with the page cache `intact`, more than
+// the last one.
+absl::Status CheckTail(const ParsedLog& log, int64_t bytes, bool intact);
+// What the last Open left behind.
+PageCacheEvidence LastEvidence(const ParsedLog& log);
+
 }  // namespace pbkfs
 
 #endif  // PBKFS_FS_DIFF_LOG_READER_H_

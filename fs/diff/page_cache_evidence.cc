@@ -54,20 +54,33 @@ PageCacheEvidence LeaveEvidence(Io& io, IoDir& directory) {
   return evidence;
 }
 
-CacheState CheckEvidence(Io& io, IoDir& directory, const PageCacheEvidence& evidence) {
-  if (evidence.nonce == 0) return CacheState::kGone;
+namespace {
+
+// What can be told without asking the kernel for write errors.
+CacheState StateOf(IoDir* place, IoDir& directory, const PageCacheEvidence& evidence) {
+  if (evidence.nonce == 0 || place == nullptr) return CacheState::kGone;
   const auto identity = directory.Identity();
   if (!identity.ok() || identity->mount_id != evidence.mount_id ||
       identity->device != evidence.device || identity->inode != evidence.inode) {
     return CacheState::kGone;
   }
-  const auto place = OpenEvidenceDirectory(io);
-  if (place == nullptr) return CacheState::kGone;
   if (!place->OpenFile(NameOf(evidence.nonce), O_RDONLY, 0).ok()) return CacheState::kGone;
-  const std::string failure = FailureNameOf(evidence.nonce);
-  if (place->OpenFile(failure, O_RDONLY, 0).ok()) return CacheState::kWriteFailed;
-  if (directory.SyncFileSystem().ok()) return CacheState::kIntact;
-  if (!place->OpenFile(failure, O_CREAT | O_WRONLY, 0600).ok()) {
+  return place->OpenFile(FailureNameOf(evidence.nonce), O_RDONLY, 0).ok() ? CacheState::kWriteFailed
+                                                                         : CacheState::kIntact;
+}
+
+}  // namespace
+
+bool EvidenceStands(Io& io, IoDir& directory, const PageCacheEvidence& evidence) {
+  const auto place = OpenEvidenceDirectory(io);
+  return StateOf(place.get(), directory, evidence) == CacheState::kIntact;
+}
+
+CacheState CheckEvidence(Io& io, IoDir& directory, const PageCacheEvidence& evidence) {
+  const auto place = OpenEvidenceDirectory(io);
+  const CacheState state = StateOf(place.get(), directory, evidence);
+  if (state != CacheState::kIntact || directory.SyncFileSystem().ok()) return state;
+  if (!place->OpenFile(FailureNameOf(evidence.nonce), O_CREAT | O_WRONLY, 0600).ok()) {
     place->Remove(NameOf(evidence.nonce)).IgnoreError();
   }
   return CacheState::kWriteFailed;

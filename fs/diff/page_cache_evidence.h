@@ -23,6 +23,9 @@ enum class CacheState {
 // What became of the page cache since an earlier open. A failed write is told by the kernel once;
 // it is kept with the evidence, so that a recovery that is cut short finds it again.
 CacheState CheckEvidence(Io& io, IoDir& directory, const PageCacheEvidence& evidence);
+// Whether it is intact as far as can be told without asking the kernel for write errors: it tells each
+// of them once, and the mount has to hear it.
+bool EvidenceStands(Io& io, IoDir& directory, const PageCacheEvidence& evidence);
 
 // Removes the file of the evidence, after a clean unmount or when newer evidence was left.
 void RemoveEvidence(Io& io, const PageCacheEvidence& evidence);

@@ -120,24 +120,15 @@ absl::StatusOr<Recovered> RecoverLog(const RecoverySource& source, IoFile& log_f
 
   Recovered recovered;
   recovered.generation = log.header.generation;
-  for (const DecodedRecord& record : log.records) {
-    if (const auto* open = std::get_if<OpenRecord>(&record.record)) {
-      recovered.evidence = open->evidence;
-    }
-  }
-  const bool clean =
-      std::holds_alternative<CleanUnmountRecord>(log.records.back().record) && !log.damaged_tail;
+  recovered.evidence = LastEvidence(log);
+  const bool clean = EndsClean(log);
   const CacheState cache =
       clean ? CacheState::kIntact : CheckEvidence(source.io, source.directory, recovered.evidence);
   const bool intact = cache == CacheState::kIntact;
   recovered.shutdown = clean    ? ShutdownKind::kClean
                        : intact ? ShutdownKind::kProcessDied
                                 : ShutdownKind::kCacheLost;
-  if (log.durable_to > log.end) return CorruptLog("records that were confirmed are unreadable");
-  if (intact && log.damaged_tail &&
-      (log.late_record || bytes.size() - static_cast<size_t>(log.end) > kMaxRecordBytes)) {
-    return CorruptLog("more than the last record is unreadable");
-  }
+  PBKFS_RETURN_IF_ERROR(CheckTail(log, static_cast<int64_t>(bytes.size()), intact));
   const LogProof proof = CollectProof(log.records);
   Replayer replayer(source.base, proof, recovered.shutdown);
   PBKFS_RETURN_IF_ERROR(replayer.Run(log.records));
