@@ -34,6 +34,10 @@ inline constexpr size_t kMaxBlockSetBytes = size_t{512} << 20;
 inline constexpr uint64_t kMaxCounter = uint64_t{1} << 62;
 // A log that is larger than this is damage or a bug; it is replayed from memory.
 inline constexpr int64_t kMaxLogBytes = int64_t{4} << 30;
+// A check reads the whole log into memory, as a mount does, but beside databases that are running.
+inline constexpr int64_t kMaxCheckedLogBytes = int64_t{1} << 30;
+// Findings of a check that are kept: more tell nothing new.
+inline constexpr size_t kMaxFindings = 1000;
 // Space that is physically allocated behind the log's end, so that unlink, shrink and fsync work on
 // a full disk.
 inline constexpr int64_t kLogReserveBytes = int64_t{4} << 20;

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "fs/base/status.h"
+#include "fs/diff/diff_directory.h"
 #include "fs/diff/limits.h"
 
 namespace pbkfs {
