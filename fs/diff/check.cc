@@ -277,6 +277,14 @@ class Checker {
       findings().Error("DATA_KIND", subject, "it is not a file");
     } else if (attributes.st_size > kMaxFileBytes) {
       findings().Error("DATA_SIZE", subject, "it is longer than a file can be");
+    } else if (attributes.st_size < layout.data_bytes) {
+      findings().Error("DATA_SIZE", subject,
+                       absl::StrCat("it has ", attributes.st_size, " bytes, and ",
+                                    layout.data_bytes, " were written"));
+    } else if (attributes.st_size > layout.size && report_.shutdown == ShutdownKind::kClean) {
+      Warn("DATA_SIZE", subject,
+           absl::StrCat("it has ", attributes.st_size, " bytes, and the file had ", layout.size,
+                        " when it was unmounted; a mount shows them all"));
     }
     return absl::OkStatus();
   }

@@ -12,6 +12,7 @@ bool FileLayout::Tracked(int64_t block) const { return block * kBlockSize < lowe
 
 void FileLayout::Apply(const DataFileRecord&, uint64_t sequence) {
   has_data = true;
+  data_bytes = 0;
   last_layout = sequence;
   // Whatever was cut before had no data file, so that nothing is left to destroy.
   uncut = 0;
@@ -24,6 +25,7 @@ void FileLayout::Apply(const PresentRecord& record, uint64_t sequence) {
 
 void FileLayout::Apply(const SizeRecord& record, uint64_t sequence) {
   size = record.size;
+  data_bytes = std::min(data_bytes, size);
   lower_limit = std::min(lower_limit, record.lower_limit);
   present.RemoveFrom((lower_limit + kBlockSize - 1) / kBlockSize);
   last_layout = sequence;
@@ -50,7 +52,14 @@ void FileLayout::Apply(const SyncedRecord& record) {
   synced_size = record.through == synced_through ? std::max(synced_size, record.size) : record.size;
   synced_through = record.through;
   // A size that was changed explicitly after `through` is newer than what this record saw.
-  if (record.through >= last_size) size = std::max(size, record.size);
+  if (record.through < last_size) return;
+  size = std::max(size, record.size);
+  data_bytes = std::max(data_bytes, record.data_bytes);
+}
+
+void FileLayout::Confirm(uint64_t through) {
+  synced_through = through;
+  synced_size = size;
 }
 
 InodeState InodeState::OfLower(const LowerTree& lower, const LowerNode& node, uint32_t uid,
@@ -94,9 +103,9 @@ InodeState InodeState::OfCheckpoint(const InodeRecord& record) {
   state.layout.has_data = record.has_data != 0;
   state.layout.size = record.size;
   state.layout.lower_limit = record.lower_limit;
-  state.layout.synced_through = record.synced_through;
-  state.layout.synced_size = record.size;
+  state.layout.Confirm(record.synced_through);
   state.layout.last_size = record.last_size;
+  state.layout.data_bytes = record.data_bytes;
   return state;
 }
 
@@ -117,6 +126,7 @@ InodeRecord InodeState::ToCheckpoint(uint64_t confirmed_through) const {
   record.lower_limit = layout.lower_limit;
   record.synced_through = confirmed_through;
   record.last_size = layout.last_size;
+  record.data_bytes = layout.data_bytes;
   return record;
 }
 

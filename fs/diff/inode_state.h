@@ -18,6 +18,7 @@ struct FileLayout {
   bool has_data = false;    // data/<ino> exists.
   int64_t size = 0;         // Logical length in bytes.
   int64_t lower_limit = 0;  // Bytes of the image's file that may show through; never grows.
+  int64_t data_bytes = 0;   // The data file was synced when it was so long.
   BlockSet present;         // Blocks that are in the data file; looked at only below lower_limit.
 
   uint64_t last_layout = 0;  // Sequence of the last DataFile, Present, Size or Punch record.
@@ -35,6 +36,9 @@ struct FileLayout {
   void Apply(const PunchRecord& record, uint64_t sequence);
   void Apply(const CutRecord& record);
   void Apply(const SyncedRecord& record);
+  // A checkpoint says that everything up to sequence `through` is durable: bytes that go now go
+  // after their record, as those that were synced.
+  void Confirm(uint64_t through);
 };
 
 struct InodeState {

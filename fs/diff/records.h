@@ -235,9 +235,10 @@ struct SyncedRecord {
   uint64_t ino = 0;
   uint64_t through = 0;
   int64_t size = 0;
+  int64_t data_bytes = 0;  // The data file's own length then.
   template <typename Archive>
   void Fields(Archive& archive) {
-    archive(ino)(through)(size);
+    archive(ino)(through)(size)(data_bytes);
   }
 };
 
@@ -305,10 +306,11 @@ struct InodeRecord {
   int64_t lower_limit = 0;
   uint64_t synced_through = 0;
   uint64_t last_size = 0;  // Sequence of the last Size record.
+  int64_t data_bytes = 0;  // The data file is at least so long.
   template <typename Archive>
   void Fields(Archive& archive) {
     archive(ino)(mode)(uid)(gid)(nlink)(rdev)(atime)(mtime)(ctime)(symlink)(has_data)(size);
-    archive(lower_limit)(synced_through)(last_size);
+    archive(lower_limit)(synced_through)(last_size)(data_bytes);
   }
 };
 

@@ -55,6 +55,10 @@ class DataFileSettler {
     if (!file.ok() && ErrnoOf(file.status()) == ENOENT) return SettleMissing(state, lost);
     if (!file.ok()) return file.status();
     PBKFS_ASSIGN_OR_RETURN(const struct stat attributes, (*file)->Stat());
+    if (attributes.st_size < layout.data_bytes) {
+      return CorruptLog(absl::StrCat("data file ", DataFileName(state.ino), " has ",
+                                     attributes.st_size, " bytes of ", layout.data_bytes));
+    }
     bool changed = false;
     for (const DestroyedRange& range : destroyed) {
       const int64_t end = std::min<int64_t>(range.end, attributes.st_size);
@@ -76,6 +80,7 @@ class DataFileSettler {
         changed = true;
       }
     }
+    layout.data_bytes = std::min<int64_t>(attributes.st_size, layout.size);
     state.mtime = std::max(
         state.mtime, attributes.st_mtim.tv_sec * int64_t{1000000000} + attributes.st_mtim.tv_nsec);
     state.ctime = std::max(state.ctime, state.mtime);
@@ -98,6 +103,7 @@ class DataFileSettler {
       return CorruptLog(absl::StrCat("data file ", DataFileName(state.ino), " is missing"));
     }
     layout.has_data = false;
+    layout.data_bytes = 0;
     layout.uncut = 0;
     layout.failed = false;
     settled_ = true;

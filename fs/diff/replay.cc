@@ -159,7 +159,8 @@ absl::Status Replayer::CheckInode(const InodeRecord& record) const {
   }
   if (!known) return CorruptLog(absl::StrCat("inode ", record.ino, " is not one of the image"));
   if (record.lower_limit < 0 || record.lower_limit > lower_size ||
-      record.lower_limit > record.size || record.size > kMaxFileBytes) {
+      record.lower_limit > record.size || record.size > kMaxFileBytes || record.data_bytes < 0 ||
+      record.data_bytes > record.size) {
     return CorruptLog(absl::StrCat("inode ", record.ino, " has an impossible size"));
   }
   return absl::OkStatus();
@@ -272,7 +273,8 @@ absl::Status Replayer::Apply(const CutRecord& record, uint64_t) {
   return With(record.ino, [&](InodeState& state) { state.layout.Apply(record); });
 }
 absl::Status Replayer::Apply(const SyncedRecord& record, uint64_t) {
-  if (record.size < 0 || record.size > kMaxFileBytes) {
+  if (record.size < 0 || record.size > kMaxFileBytes || record.data_bytes < 0 ||
+      record.data_bytes > record.size) {
     return CorruptLog("a Synced record has an impossible size");
   }
   return With(record.ino, [&](InodeState& state) { state.layout.Apply(record); });

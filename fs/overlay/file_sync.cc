@@ -1,4 +1,5 @@
 // fsync: what is durable, and how that is recorded (FORMAT.md, "Synced").
+#include <algorithm>
 #include <cerrno>
 
 #include "absl/strings/str_cat.h"
@@ -8,6 +9,15 @@
 #include "spdlog/spdlog.h"
 
 namespace pbkfs {
+namespace {
+
+// How long a data file is; a write that is under way may have made it longer than the file `size`.
+absl::StatusOr<int64_t> DataBytes(IoFile& data, int64_t size) {
+  PBKFS_ASSIGN_OR_RETURN(const struct stat attributes, data.Stat());
+  return std::min<int64_t>(attributes.st_size, size);
+}
+
+}  // namespace
 
 absl::Status Overlay::Fsync(uint64_t ino) {
   if (IsSideIno(ino)) return absl::OkStatus();
@@ -42,6 +52,7 @@ absl::Status Overlay::SyncExclusively(Inode& inode) {
   uint64_t writes = 0;
   bool sync_data = false;
   bool sync_entry = false;
+  std::shared_ptr<IoFile> data;
   {
     MutexLock lock(&inode.mutex);
     const FileLayout& layout = inode.state.layout;
@@ -59,9 +70,12 @@ absl::Status Overlay::SyncExclusively(Inode& inode) {
     sync_entry = layout.has_data && !inode.data_entry_synced;
     sync_data = layout.has_data &&
                 (inode.DataDirty() || sync_entry || layout.last_layout > layout.synced_through);
+    if (sync_data) {
+      PBKFS_ASSIGN_OR_RETURN(data, DataFileLocked(inode));
+      PBKFS_ASSIGN_OR_RETURN(record.data_bytes, DataBytes(*data, record.size));
+    }
   }
   if (!sync_data) return log.Sync(last_record);
-  PBKFS_ASSIGN_OR_RETURN(const std::shared_ptr<IoFile> data, DataFile(inode));
   if (const absl::Status synced = data->DataSync(); !synced.ok()) return MarkFailed(inode, synced);
   if (sync_entry) PBKFS_RETURN_IF_ERROR(diff_->SyncDataDirectory());
   {
@@ -82,6 +96,27 @@ absl::Status Overlay::SyncExclusively(Inode& inode) {
   const int64_t size = layout.size;
   layout.Apply(record);
   layout.size = size;  // The live size is newer than what the record saw.
+  return absl::OkStatus();
+}
+
+// Extensions have no record of their own, and the short path of a sync adds none. After a clean
+// unmount the log tells every length, so that a data file that was cut or has grown since is
+// noticed.
+absl::Status Overlay::RecordSize(Inode& inode) {
+  MutexLock lock(&inode.mutex);
+  FileLayout& layout = inode.state.layout;
+  if (!layout.has_data || !inode.data_entry_synced) return absl::OkStatus();
+  SyncedRecord record;
+  record.ino = inode.ino;
+  record.through = diff_->log().last_sequence();
+  record.size = layout.size;
+  PBKFS_ASSIGN_OR_RETURN(const std::shared_ptr<IoFile> data, DataFileLocked(inode));
+  PBKFS_ASSIGN_OR_RETURN(record.data_bytes, DataBytes(*data, record.size));
+  if (record.size == layout.synced_size && record.data_bytes == layout.data_bytes) {
+    return absl::OkStatus();
+  }
+  PBKFS_RETURN_IF_ERROR(diff_->log().Append(record).status());
+  layout.Apply(record);
   return absl::OkStatus();
 }
 

@@ -227,7 +227,8 @@ absl::Status Overlay::Close() {
       Reap(inode);
       continue;
     }
-    const absl::Status synced = SyncInode(*inode);
+    absl::Status synced = SyncInode(*inode);
+    if (synced.ok()) synced = RecordSize(*inode);
     if (result.ok()) result = synced;
   }
   if (result.ok()) result = diff_->log().Sync(diff_->log().last_sequence());

@@ -279,6 +279,8 @@ class Overlay {
   // file_sync.cc
   absl::Status SyncInode(Inode& inode);
   absl::Status SyncExclusively(Inode& inode);
+  // Before a clean unmount, after the sync.
+  absl::Status RecordSize(Inode& inode);
   absl::Status MarkFailed(Inode& inode, const absl::Status& cause);
 
   // maintenance.cc

@@ -153,7 +153,7 @@ void ForSeeds(uint64_t count, Body body) {
 }
 
 TEST(CheckTest, WhatACleanUnmountLeavesHasNoFindings) {
-  ForSeeds(40, [](uint64_t seed) {
+  ForSeeds(10, [](uint64_t seed) {
     std::mt19937_64 random(seed);
     OverlayFixture fs(Lower());
     for (int round = 0; round < 3; ++round) {
@@ -172,7 +172,7 @@ TEST(CheckTest, WhatACleanUnmountLeavesHasNoFindings) {
 }
 
 TEST(CheckTest, WhatADeadProcessLeavesIsNoDamage) {
-  ForSeeds(40, [](uint64_t seed) {
+  ForSeeds(10, [](uint64_t seed) {
     std::mt19937_64 random(seed);
     OverlayFixture fs(Lower());
     for (int round = 0; round < 3; ++round) {
@@ -210,7 +210,7 @@ std::string Damage(const stdfs::path& diff, std::mt19937_64& random) {
   std::sort(data.begin(), data.end());
   const stdfs::path file = files[random() % 2];
   std::string bytes = ReadAll(file);
-  switch (random() % 9) {
+  switch (random() % 11) {
     case 0:
     case 1: {
       const size_t at = random() % bytes.size();
@@ -250,6 +250,12 @@ std::string Damage(const stdfs::path& diff, std::mt19937_64& random) {
       stdfs::remove(victim);
       return victim.string() + " is removed";
     }
+    case 8: {
+      if (data.empty()) return "nothing";
+      const stdfs::path victim = data[random() % data.size()];
+      stdfs::resize_file(victim, stdfs::file_size(victim) + 1 + random() % 20000);
+      return victim.string() + " has grown";
+    }
     default: {
       if (data.empty()) return "nothing";
       const stdfs::path victim = data[random() % data.size()];
@@ -263,7 +269,7 @@ std::string Damage(const stdfs::path& diff, std::mt19937_64& random) {
 }
 
 TEST(CheckTest, DamageIsFoundOrChangesNothing) {
-  ForSeeds(60, [](uint64_t seed) {
+  ForSeeds(30, [](uint64_t seed) {
     std::mt19937_64 random(seed);
     OverlayFixture fs(Lower());
     Workload(fs, random, 150);
