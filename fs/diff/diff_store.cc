@@ -115,10 +115,13 @@ absl::StatusOr<DiffState> DiffStore::Recover(const LowerTree& lower, uint64_t se
 // a checkpoint: replay stays short, and a log file has one epoch. Without space for it the old log
 // goes on, where it still tells the state.
 absl::Status DiffStore::OpenLog(absl::StatusOr<std::unique_ptr<IoFile>> old_file, OpenRecord open,
-                                const Recovered& recovered) {
+                                Recovered& recovered) {
   auto log = ReplaceLogByCheckpoint(*directory_, recovered.state, open, recovered.generation + 1);
   if (log.ok()) {
     checkpoint_bytes_.store(log->position.end, std::memory_order_relaxed);
+    for (auto& [ino, inode] : recovered.state.inodes) {
+      inode->layout.Confirm(recovered.state.next_sequence - 1);
+    }
     log_ = std::make_unique<MetaLog>(*std::move(log));
     return absl::OkStatus();
   }

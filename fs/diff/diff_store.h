@@ -88,7 +88,7 @@ class DiffStore {
 
   absl::Status OpenDirectories();
   absl::Status OpenLog(absl::StatusOr<std::unique_ptr<IoFile>> old_file, OpenRecord open,
-                       const Recovered& recovered);
+                       Recovered& recovered);
   absl::Status TrashUnknownData(DiffState* state);
 
   Io& io_;

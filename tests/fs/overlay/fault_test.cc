@@ -148,6 +148,21 @@ TEST_F(FaultTest, TheLogIsSyncedBeforeConfirmedBytesOfACheckpointedFileAreDestro
   EXPECT_LT(sync, cut);
 }
 
+// The checkpoint at the open says that they are durable, though nobody called fsync.
+TEST_F(FaultTest, TheLogIsSyncedBeforeBytesThatOnlyTheCheckpointConfirmedAreDestroyed) {
+  ASSERT_TRUE(fs_.Create("new").ok());
+  ASSERT_TRUE(fs_.Write("new", 0, Page(1, 8 * kB)).ok());
+  fs_.Die();
+  fs_.Mount();
+  fs_.io().TakeEvents();
+  ASSERT_TRUE(fs_.Truncate("new", kB).ok());
+  std::vector<std::string> events = fs_.io().TakeEvents();
+  const auto sync = std::find(events.begin(), events.end(), "sync log.new");
+  const auto cut = std::find(events.begin(), events.end(), "truncate " + DataName("new"));
+  ASSERT_NE(cut, events.end());
+  EXPECT_LT(sync, cut);
+}
+
 TEST_F(FaultTest, SettingTimesLeavesNoFileOpen) {
   ASSERT_TRUE(fs_.Write("rel", 0, Page(2)).ok());
   ASSERT_TRUE(fs_.overlay().Fsync(fs_.Ino("rel")).ok());
