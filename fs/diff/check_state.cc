@@ -81,11 +81,12 @@ class StateChecker {
                       absl::StrCat(Where(parent, name), " has the directory offset ", entry.cookie,
                                    ", which is another name's or was never given away"));
     }
-    directories_.insert(parent);
     const InodeState* directory = Find(parent);
     if (!IsDirectory(parent) || (directory != nullptr && directory->nlink == 0)) {
       findings_.Error("NAME_PARENT", Subject(parent),
                       absl::StrCat(Where(parent, name), " is in what is no directory"));
+    } else {
+      directories_.insert(parent);
     }
     // Every inode whose name changed is in the state.
     const InodeState* inode = Find(entry.ino);

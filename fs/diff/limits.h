@@ -27,9 +27,9 @@ inline constexpr int64_t kMaxFileBytes =
 
 // A record holds at most two names and a symlink target; more is damage.
 inline constexpr size_t kMaxRecordBytes = 16 << 10;
-// What the sets of blocks of one log may occupy: 32 TiB of blocks. A log that asks for more is no
+// What the sets of blocks of one log may occupy: 16 TiB of blocks. A log that asks for more is no
 // log of ours; without a bound a few bytes of it could ask for all memory.
-inline constexpr size_t kMaxBlockSetBytes = size_t{512} << 20;
+inline constexpr size_t kMaxBlockSetBytes = size_t{256} << 20;
 // Inode numbers and sequences count up by one; none that was given away comes near this.
 inline constexpr uint64_t kMaxCounter = uint64_t{1} << 62;
 // A log that is larger than this is damage or a bug; it is replayed from memory.

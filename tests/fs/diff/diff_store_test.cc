@@ -5,6 +5,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 
 #include "fs/base/status.h"
 #include "tests/support/memory_tree.h"
@@ -84,6 +85,36 @@ TEST_F(DiffStoreTest, DeleteLeavesNothing) {
   }
   ASSERT_TRUE(DiffStore::Delete(PosixIo(), path()).ok());
   EXPECT_FALSE(std::filesystem::exists(path()));
+}
+
+TEST_F(DiffStoreTest, DeleteTakesADamagedDiffButNothingThatIsNotOfADiff) {
+  ASSERT_TRUE(DiffStore::Open(PosixIo(), path(), Identity()).ok());
+  std::ofstream(path() + "/binding.json") << "{";
+  std::ofstream(path() + "/precious") << "x";
+  EXPECT_EQ(ReasonOf(DiffStore::Delete(PosixIo(), path())), "DIFF_BOUND_ELSEWHERE");
+  EXPECT_TRUE(std::filesystem::exists(path() + "/precious"));
+  EXPECT_TRUE(std::filesystem::exists(path() + "/data"));
+  std::filesystem::remove(path() + "/precious");
+  EXPECT_TRUE(DiffStore::Delete(PosixIo(), path()).ok());
+  EXPECT_FALSE(std::filesystem::exists(path()));
+}
+
+TEST_F(DiffStoreTest, ADeletionThatWasInterruptedCanBeDoneAgain) {
+  std::filesystem::create_directory(path());
+  std::ofstream(path() + "/lock") << "";
+  EXPECT_TRUE(DiffStore::Delete(PosixIo(), path()).ok());
+  EXPECT_FALSE(std::filesystem::exists(path()));
+}
+
+TEST_F(DiffStoreTest, ABindingThatWasChangedIsDamaged) {
+  ASSERT_TRUE(DiffStore::Open(PosixIo(), path(), Identity()).ok());
+  std::ifstream in(path() + "/binding.json");
+  std::string text{std::istreambuf_iterator<char>(in), {}};
+  const size_t at = text.find("listHash");
+  ASSERT_NE(at, std::string::npos);
+  text.replace(at, 8, "lostHash");
+  std::ofstream(path() + "/binding.json") << text;
+  EXPECT_EQ(ReasonOf(DiffStore::Open(PosixIo(), path(), Identity()).status()), "DIFF_CORRUPT");
 }
 
 TEST_F(DiffStoreTest, ADamagedBindingIsReported) {
