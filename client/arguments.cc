@@ -2,6 +2,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "client/status_macros.h"
 
 namespace pbkfs::client {
@@ -20,8 +21,8 @@ constexpr Option kOptions[] = {
     {"output", true, ""},
     {"help", false, ""},
     {"version", false, ""},
-    {"store", true, "mount backups"},
-    {"instance", true, "mount backups"},
+    {"store", true, "mount backups diff-check"},
+    {"instance", true, "mount backups diff-check"},
     {"backup", true, "mount"},
     {"target", true, "mount"},
     {"diff", true, "mount"},
@@ -41,14 +42,18 @@ constexpr Option kOptions[] = {
     {"wait", true, "unmount"},
     {"delete-diff", false, "unmount"},
     {"watch", false, "stats"},
+    {"dir", true, "diff-list"},
+    {"repair", false, "diff-check"},
+    {"missing-ok", false, "diff-delete"},
 };
 
 struct Command {
   absl::string_view name;
   size_t max_operands;
 };
-constexpr Command kCommands[] = {
-    {"mount", 0}, {"unmount", 1}, {"list", 0}, {"stats", 1}, {"backups", 0}};
+constexpr Command kCommands[] = {{"mount", 0},      {"unmount", 1},    {"list", 0},
+                                 {"stats", 1},      {"backups", 0},    {"diff-list", 0},
+                                 {"diff-check", 1}, {"diff-delete", 1}};
 
 absl::Status Usage(absl::string_view message) { return absl::InvalidArgumentError(message); }
 
@@ -71,18 +76,28 @@ absl::Status CheckCommand(const Arguments& arguments) {
     if (known.name == arguments.command) command = &known;
   }
   if (command == nullptr) {
-    return Usage(absl::StrCat("unknown command '", arguments.command,
-                              "'; there are mount, unmount, list, stats and backups"));
+    return Usage(absl::StrCat("unknown command '", CommandTitle(arguments.command),
+                              "'; there are mount, unmount, list, stats, backups and diff"));
   }
   if (arguments.operands.size() > command->max_operands) {
-    return Usage(absl::StrCat(arguments.command, ": unexpected argument '",
+    return Usage(absl::StrCat(CommandTitle(arguments.command), ": unexpected argument '",
                               arguments.operands[command->max_operands], "'"));
   }
   for (const auto& [name, values] : arguments.options) {
     if (!FitsCommand(*FindOption(name), arguments.command)) {
-      return Usage(absl::StrCat(arguments.command, " does not take --", name));
+      return Usage(absl::StrCat(CommandTitle(arguments.command), " does not take --", name));
     }
   }
+  return absl::OkStatus();
+}
+
+// "diff list" is the command diff-list.
+absl::Status JoinCommandWords(Arguments* arguments) {
+  if (arguments->command != "diff" || arguments->help) return absl::OkStatus();
+  if (arguments->operands.empty()) return Usage("diff needs list, check or delete");
+  const std::string verb = arguments->operands.front();
+  arguments->operands.erase(arguments->operands.begin());
+  arguments->command = absl::StrCat("diff-", verb);
   return absl::OkStatus();
 }
 
@@ -134,6 +149,10 @@ bool LooksLikeOption(const std::string& word) {
 
 }  // namespace
 
+std::string CommandTitle(absl::string_view command) {
+  return absl::StrReplaceAll(command, {{"diff-", "diff "}});
+}
+
 std::string Arguments::Value(const std::string& name) const {
   const auto it = options.find(name);
   return it == options.end() ? std::string() : it->second.back();
@@ -174,6 +193,8 @@ absl::StatusOr<Arguments> ParseArguments(const std::vector<std::string>& words,
     arguments.options[name].push_back(value);
   }
   CLIENT_RETURN_IF_ERROR(TakeGlobals(environment_address, &arguments));
+  CLIENT_RETURN_IF_ERROR(JoinCommandWords(&arguments));
+  if (arguments.help && arguments.command == "diff") return arguments;
   if (!arguments.command.empty()) CLIENT_RETURN_IF_ERROR(CheckCommand(arguments));
   return arguments;
 }

@@ -11,13 +11,14 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "pbkfs/v1/catalog.pb.h"
+#include "pbkfs/v1/diff_service.pb.h"
 #include "pbkfs/v1/mount.pb.h"
 
 namespace pbkfs::client {
 
 struct Arguments {
-  std::string command;                                      // "" = none was given.
-  std::vector<std::string> operands;                        // What follows the command.
+  std::string command;                // "" = none was given; "diff list" is "diff-list".
+  std::vector<std::string> operands;  // What follows the command.
   std::map<std::string, std::vector<std::string>> options;  // By name without "--"; flags have "".
   std::string address;                                      // As gRPC wants it.
   bool json = false;
@@ -34,6 +35,9 @@ struct Arguments {
 absl::StatusOr<Arguments> ParseArguments(const std::vector<std::string>& words,
                                          const std::string& environment_address);
 
+// The command as it is typed.
+std::string CommandTitle(absl::string_view command);
+
 // Requests from the arguments of a command. Relative paths are taken from `directory`.
 absl::StatusOr<v1::MountRequest> MountRequestOf(const Arguments& arguments,
                                                 const std::string& directory);
@@ -42,6 +46,12 @@ absl::StatusOr<v1::UnmountRequest> UnmountRequestOf(const Arguments& arguments,
 absl::StatusOr<v1::ListBackupsRequest> ListBackupsRequestOf(const Arguments& arguments,
                                                             const std::string& directory);
 absl::StatusOr<v1::StatsRequest> StatsRequestOf(const Arguments& arguments);
+absl::StatusOr<v1::ListDiffsRequest> ListDiffsRequestOf(const Arguments& arguments,
+                                                        const std::string& directory);
+absl::StatusOr<v1::CheckDiffRequest> CheckDiffRequestOf(const Arguments& arguments,
+                                                        const std::string& directory);
+absl::StatusOr<v1::DeleteDiffRequest> DeleteDiffRequestOf(const Arguments& arguments,
+                                                          const std::string& directory);
 
 // "USER[:GROUP]" by name or number; without a group the user's own.
 absl::StatusOr<v1::Owner> ParseOwner(absl::string_view text);

@@ -1,11 +1,13 @@
 #include "client/commands.h"
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <utility>
 
 #include "absl/status/statusor.h"
 #include "client/arguments.h"
+#include "client/diff_output.h"
 #include "client/errors.h"
 #include "client/help.h"
 #include "client/output.h"
@@ -14,6 +16,7 @@
 #include "grpcpp/create_channel.h"
 #include "grpcpp/security/credentials.h"
 #include "pbkfs/v1/catalog.grpc.pb.h"
+#include "pbkfs/v1/diff_service.grpc.pb.h"
 #include "pbkfs/v1/mount.grpc.pb.h"
 
 namespace pbkfs::client {
@@ -35,6 +38,9 @@ class Session {
     if (arguments_.command == "unmount") return Unmount();
     if (arguments_.command == "list") return List();
     if (arguments_.command == "stats") return arguments_.Has("watch") ? WatchStats() : Stats();
+    if (arguments_.command == "diff-list") return ListDiffs();
+    if (arguments_.command == "diff-check") return CheckDiff();
+    if (arguments_.command == "diff-delete") return DeleteDiff();
     return Backups();
   }
 
@@ -88,15 +94,55 @@ class Session {
                                          BackupsText);
   }
 
+  int ListDiffs() {
+    const absl::StatusOr<v1::ListDiffsRequest> request = ListDiffsRequestOf(arguments_, directory_);
+    if (!request.ok()) return Usage(request.status());
+    return Call<v1::ListDiffsResponse>(*request, &v1::DiffService::Stub::ListDiffs, Timeout(),
+                                       Diffs(), ListDiffsText);
+  }
+
+  int CheckDiff() {
+    const absl::StatusOr<v1::CheckDiffRequest> request = CheckDiffRequestOf(arguments_, directory_);
+    if (!request.ok()) return Usage(request.status());
+    // The call succeeds also where the diff is damaged; scripts need the exit code all the same.
+    bool corrupt = false;
+    const auto text = [](const v1::CheckDiffResponse& response) { return CheckDiffText(response); };
+    const int code =
+        Call<v1::CheckDiffResponse>(*request, &v1::DiffService::Stub::CheckDiff, Timeout(), Diffs(),
+                                    text, [&](const v1::CheckDiffResponse& response) {
+                                      corrupt = response.verdict() == v1::DIFF_VERDICT_CORRUPT;
+                                    });
+    if (!corrupt) return code;
+    const CallError damaged{
+        static_cast<int>(absl::StatusCode::kDataLoss),
+        "the diff is damaged; keep a copy of it, and mount the backup with a new diff", ""};
+    err_ << ErrorText(CommandTitle(arguments_.command), damaged, arguments_.address)
+         << "reason: DIFF_CORRUPT\n";
+    return ExitCodeOf(damaged.code);
+  }
+
+  int DeleteDiff() {
+    const absl::StatusOr<v1::DeleteDiffRequest> request =
+        DeleteDiffRequestOf(arguments_, directory_);
+    if (!request.ok()) return Usage(request.status());
+    return Call<v1::DeleteDiffResponse>(*request, &v1::DiffService::Stub::DeleteDiff, Timeout(),
+                                        Diffs(), DeleteDiffText);
+  }
+
   // One unary call; `text` makes the table of the answer.
   template <typename Response, typename Request, typename Method, typename Stub, typename Text>
-  int Call(const Request& request, Method method, std::chrono::system_clock::time_point deadline,
-           const std::unique_ptr<Stub>& stub, Text text) {
+  int Call(
+      const Request& request, Method method, std::chrono::system_clock::time_point deadline,
+      const std::unique_ptr<Stub>& stub, Text text,
+      const std::function<void(const Response&)>& look = [](const Response&) {}) {
     grpc::ClientContext context;
     context.set_deadline(deadline);
     Response response;
     const grpc::Status status = ((*stub).*method)(&context, request, &response);
-    if (status.ok()) Print(response, text);
+    if (status.ok()) {
+      Print(response, text);
+      look(response);
+    }
     return Result(status);
   }
 
@@ -108,7 +154,7 @@ class Session {
   int Result(const grpc::Status& status) {
     const int code = static_cast<int>(status.error_code());
     if (!status.ok()) {
-      err_ << ErrorText(arguments_.command,
+      err_ << ErrorText(CommandTitle(arguments_.command),
                         CallError{code, status.error_message(), status.error_details()},
                         arguments_.address);
     }
@@ -116,8 +162,8 @@ class Session {
   }
 
   int Usage(const absl::Status& status) {
-    err_ << "pbkfs: " << status.message() << "\nnext step: see pbkfs " << arguments_.command
-         << " --help\n";
+    err_ << "pbkfs: " << status.message() << "\nnext step: see pbkfs "
+         << CommandTitle(arguments_.command) << " --help\n";
     return kExitUsage;
   }
 
@@ -126,6 +172,9 @@ class Session {
   }
   std::unique_ptr<v1::MountService::Stub> Mounts() const {
     return v1::MountService::NewStub(Channel());
+  }
+  std::unique_ptr<v1::DiffService::Stub> Diffs() const {
+    return v1::DiffService::NewStub(Channel());
   }
   static std::chrono::system_clock::time_point Timeout() {
     return std::chrono::system_clock::now() + kCallTimeout;

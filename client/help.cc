@@ -1,5 +1,7 @@
 #include "client/help.h"
 
+#include "absl/strings/match.h"
+
 namespace pbkfs::client {
 namespace {
 
@@ -12,6 +14,7 @@ constexpr char kMain[] = R"(pbkfs: mounts pg_probackup backups through pbkfsd
   list       the mounts
   stats      what the mounts read and wrote
   backups    the backups of a catalog, and whether they can be mounted
+  diff       list, check and delete what mounts wrote
 
   --address ADDR   the daemon's socket: unix:PATH or PATH. Without it PBKFS_ADDRESS,
                    else unix:/run/pbkfs/pbkfsd.sock
@@ -98,6 +101,28 @@ Example:
   pbkfs backups --store /backup --instance main
 )";
 
+constexpr char kDiff[] = R"(pbkfs diff: list, check and delete diffs, the changes that mounts made
+
+  pbkfs diff list [--dir DIR]
+  pbkfs diff check PATH|ID [--repair] [--store DIR --instance NAME]
+  pbkfs diff delete PATH|ID [--missing-ok]
+
+  PATH             a diff directory; a word without a slash is the id of a mount
+  --dir DIR        list the diffs in DIR too
+  --repair         remove what interrupted programs left; never where there is damage
+  --store DIR      the catalog of the diff's backup: compare with the image too
+  --instance NAME  the instance in it
+  --missing-ok     it is no error if there is no such diff
+
+A diff that is mounted can be neither checked nor deleted (exit code 5). A check that finds damage
+ends with 7. The bytes of pages have no checksum here: PostgreSQL's own tell of them.
+
+Examples:
+  pbkfs diff list
+  pbkfs diff check a
+  pbkfs diff delete /srv/diffs/a
+)";
+
 }  // namespace
 
 absl::string_view HelpText(absl::string_view command) {
@@ -106,6 +131,7 @@ absl::string_view HelpText(absl::string_view command) {
   if (command == "list") return kList;
   if (command == "stats") return kStats;
   if (command == "backups") return kBackups;
+  if (command == "diff" || absl::StartsWith(command, "diff-")) return kDiff;
   return kMain;
 }
 

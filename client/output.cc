@@ -21,11 +21,6 @@ std::string StateText(v1::MountState state) {
   return absl::AsciiStrToLower(view);
 }
 
-std::string TimeText(const google::protobuf::Timestamp& time) {
-  return absl::FormatTime("%Y-%m-%d %H:%M:%S%Ez", absl::FromUnixSeconds(time.seconds()),
-                          absl::LocalTimeZone());
-}
-
 std::string ChainText(const v1::Mount& mount) {
   std::string text;
   for (const v1::ChainMember& member : mount.chain()) {
@@ -66,6 +61,11 @@ std::string FormatTable(const std::vector<Row>& rows) {
     text += '\n';
   }
   return text;
+}
+
+std::string TimeText(const google::protobuf::Timestamp& time) {
+  return absl::FormatTime("%Y-%m-%d %H:%M:%S%Ez", absl::FromUnixSeconds(time.seconds()),
+                          absl::LocalTimeZone());
 }
 
 std::string FormatBytes(int64_t bytes) {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "google/protobuf/message.h"
+#include "google/protobuf/timestamp.pb.h"
 #include "pbkfs/v1/catalog.pb.h"
 #include "pbkfs/v1/mount.pb.h"
 
@@ -17,6 +18,9 @@ namespace pbkfs::client {
 std::string FormatTable(const std::vector<std::vector<std::string>>& rows);
 // 1536 -> "1.5 KiB"; negative -> "-".
 std::string FormatBytes(int64_t bytes);
+
+// Local time, to the second.
+std::string TimeText(const google::protobuf::Timestamp& time);
 
 // The message as indented proto3 JSON with all fields, and a newline.
 std::string ToJson(const google::protobuf::Message& message);

@@ -88,6 +88,21 @@ absl::StatusOr<google::protobuf::Duration> ParseWait(const std::string& text) {
   return out;
 }
 
+// A slash makes a path, as for unmount.
+template <typename Request>
+absl::Status TakeDiff(const Arguments& arguments, const std::string& directory, Request* request) {
+  if (arguments.operands.empty()) {
+    return Usage(absl::StrCat(CommandTitle(arguments.command), " needs a PATH or an ID"));
+  }
+  const std::string& operand = arguments.operands[0];
+  if (absl::StrContains(operand, '/')) {
+    request->set_path(AbsolutePath(operand, directory));
+  } else {
+    request->set_mount_id(operand);
+  }
+  return absl::OkStatus();
+}
+
 bool ParsePointInTime(absl::string_view text, absl::Time* time) {
   std::string error;
   for (const char* format : {absl::RFC3339_full, "%Y-%m-%d%ET%H:%M:%E*S", "%Y-%m-%d %H:%M:%E*S%Ez",
@@ -214,6 +229,34 @@ absl::StatusOr<v1::ListBackupsRequest> ListBackupsRequestOf(const Arguments& arg
 absl::StatusOr<v1::StatsRequest> StatsRequestOf(const Arguments& arguments) {
   v1::StatsRequest request;
   if (!arguments.operands.empty()) request.set_mount_id(arguments.operands[0]);
+  return request;
+}
+
+absl::StatusOr<v1::ListDiffsRequest> ListDiffsRequestOf(const Arguments& arguments,
+                                                        const std::string& directory) {
+  v1::ListDiffsRequest request;
+  request.set_directory(AbsolutePath(arguments.Value("dir"), directory));
+  return request;
+}
+
+absl::StatusOr<v1::CheckDiffRequest> CheckDiffRequestOf(const Arguments& arguments,
+                                                        const std::string& directory) {
+  v1::CheckDiffRequest request;
+  CLIENT_RETURN_IF_ERROR(TakeDiff(arguments, directory, &request));
+  request.set_repair(arguments.Has("repair"));
+  if (arguments.Has("store") != arguments.Has("instance")) {
+    return Usage("diff check: --store and --instance belong together");
+  }
+  request.set_store(AbsolutePath(arguments.Value("store"), directory));
+  request.set_instance(arguments.Value("instance"));
+  return request;
+}
+
+absl::StatusOr<v1::DeleteDiffRequest> DeleteDiffRequestOf(const Arguments& arguments,
+                                                          const std::string& directory) {
+  v1::DeleteDiffRequest request;
+  CLIENT_RETURN_IF_ERROR(TakeDiff(arguments, directory, &request));
+  request.set_allow_missing(arguments.Has("missing-ok"));
   return request;
 }
 

@@ -23,6 +23,7 @@
 #include "grpcpp/server_builder.h"
 #include "service/catalog_lock.h"
 #include "service/catalog_service.h"
+#include "service/diff_service.h"
 #include "service/health_service.h"
 #include "service/image_registry.h"
 #include "service/limits.h"
@@ -160,12 +161,14 @@ absl::Status RunDaemon(const DaemonOptions& options) {
   MountManager manager(policy, images, locker, PosixIo());
   MountServiceImpl mount_service(manager, figures);
   CatalogServiceImpl catalog_service(policy, images, figures);
+  DiffServiceImpl diff_service(policy, manager, images, PosixIo(), figures);
   HealthServiceImpl health_service(manager);
   const MetricsCollector collector(manager, figures);
   PBKFS_ASSIGN_OR_RETURN(const std::unique_ptr<MetricsServer> metrics,
                          StartMetrics(options, collector));
-  PBKFS_ASSIGN_OR_RETURN(const std::unique_ptr<grpc::Server> server,
-                         StartServer(options, {&mount_service, &catalog_service, &health_service}));
+  PBKFS_ASSIGN_OR_RETURN(
+      const std::unique_ptr<grpc::Server> server,
+      StartServer(options, {&mount_service, &catalog_service, &diff_service, &health_service}));
   const auto stats_logger = std::make_unique<StatsLogger>(manager, options.stats_interval);
   LogEvent(spdlog::level::info, "ready")
       .Field("version", PBKFS_VERSION)

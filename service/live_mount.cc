@@ -132,6 +132,7 @@ absl::Status LiveMount::OpenDiff() {
   PBKFS_ASSIGN_OR_RETURN(std::unique_ptr<Overlay> overlay,
                          Overlay::Create(plan_.image, std::move(diff), options));
   absl::Status status = prepared ? absl::OkStatus() : PrepareClone(*overlay);
+  if (status.ok()) status = overlay->diff_store().MarkEphemeral(plan_.request.ephemeral());
   WriterLock lock(&objects_mutex_);
   overlay_ = std::move(overlay);
   return status;

@@ -11,6 +11,7 @@
 #include "absl/strings/str_join.h"
 #include "fs/base/status.h"
 #include "fs/catalog/catalog.h"
+#include "service/diff_identity.h"
 #include "service/limits.h"
 #include "service/lower_files.h"
 #include "service/proto_convert.h"
@@ -230,15 +231,7 @@ absl::StatusOr<MountPlan> PlanMount(const v1::MountRequest& request, const Reque
   PBKFS_ASSIGN_OR_RETURN(plan.image, images.Get(instance, request.backup_id(), request.force()));
   FillFromImage(*plan.image, &plan.mount);
 
-  const BackupControl& control = plan.image->chain().tip().control;
-  plan.identity.instance = request.instance();
-  plan.identity.system_identifier = plan.image->info().system_identifier;
-  plan.identity.backup_id = plan.image->chain().tip().id;
-  plan.identity.start_lsn = FormatLsn(control.start_lsn);
-  plan.identity.stop_lsn = FormatLsn(control.stop_lsn);
-  plan.identity.owner_uid = plan.mount.owner().uid();
-  plan.identity.owner_gid = plan.mount.owner().gid();
-  plan.identity.list_hash = plan.image->ListHash();
+  plan.identity = DiffIdentityOf(*plan.image, request.instance(), plan.mount.owner());
 
   PBKFS_RETURN_IF_ERROR(CheckTarget(plan));
   PBKFS_RETURN_IF_ERROR(FillDiff(&plan, io));

@@ -23,6 +23,9 @@ namespace pbkfs {
 // "[a-z][a-z0-9-]{0,62}" from the last component of a path.
 std::string MountIdFromTarget(absl::string_view target);
 
+// INVALID_ARGUMENT (INVALID_FIELD) unless `id` is such a name.
+absl::Status CheckMountId(const std::string& id);
+
 // Fills in what needs no look at the disk (mount_id, diff_dir, threads, the enums,
 // materialize_on_read) and checks the fields one by one. INVALID_ARGUMENT (INVALID_FIELD), or
 // UNIMPLEMENTED (UNSUPPORTED_FORMAT) for what this version can't do.

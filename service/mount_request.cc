@@ -25,18 +25,6 @@ absl::Status Unsupported(absl::string_view field, absl::string_view message) {
                    field);
 }
 
-absl::Status CheckMountId(const std::string& id) {
-  bool valid = !id.empty() && id.size() <= kMaxMountIdLength &&
-               absl::ascii_islower(static_cast<unsigned char>(id[0]));
-  for (const char c : id) {
-    valid = valid && (absl::ascii_islower(static_cast<unsigned char>(c)) ||
-                      absl::ascii_isdigit(static_cast<unsigned char>(c)) || c == '-');
-  }
-  if (valid) return absl::OkStatus();
-  return InvalidField("mount_id", absl::StrCat("'", id, "' must match [a-z][a-z0-9-]{0,",
-                                               kMaxMountIdLength - 1, "}"));
-}
-
 // A single directory name below backups/; empty is allowed for the backup.
 absl::Status CheckName(absl::string_view field, const std::string& name) {
   if (name == "." || name == ".." || absl::StrContains(name, '/') || name.size() > 255) {
@@ -97,6 +85,18 @@ std::string NormalBackupId(const std::string& id) {
 }
 
 }  // namespace
+
+absl::Status CheckMountId(const std::string& id) {
+  bool valid = !id.empty() && id.size() <= kMaxMountIdLength &&
+               absl::ascii_islower(static_cast<unsigned char>(id[0]));
+  for (const char c : id) {
+    valid = valid && (absl::ascii_islower(static_cast<unsigned char>(c)) ||
+                      absl::ascii_isdigit(static_cast<unsigned char>(c)) || c == '-');
+  }
+  if (valid) return absl::OkStatus();
+  return InvalidField("mount_id", absl::StrCat("'", id, "' must match [a-z][a-z0-9-]{0,",
+                                               kMaxMountIdLength - 1, "}"));
+}
 
 std::string MountIdFromTarget(absl::string_view target) {
   while (absl::EndsWith(target, "/")) target.remove_suffix(1);

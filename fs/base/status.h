@@ -26,6 +26,7 @@ inline constexpr absl::string_view kBackupNotFound = "BACKUP_NOT_FOUND";
 inline constexpr absl::string_view kMountNotFound = "MOUNT_NOT_FOUND";
 inline constexpr absl::string_view kChainIncomplete = "CHAIN_INCOMPLETE";
 inline constexpr absl::string_view kBackupNotUsable = "BACKUP_NOT_USABLE";
+inline constexpr absl::string_view kDiffNotFound = "DIFF_NOT_FOUND";
 inline constexpr absl::string_view kDiffBoundElsewhere = "DIFF_BOUND_ELSEWHERE";
 inline constexpr absl::string_view kDiffInUse = "DIFF_IN_USE";
 inline constexpr absl::string_view kTargetNotEmpty = "TARGET_NOT_EMPTY";

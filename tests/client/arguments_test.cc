@@ -129,6 +129,36 @@ TEST(UnmountRequest, ASlashMakesATarget) {
   EXPECT_FALSE(UnmountRequestOf(*Parse({"unmount"}), "/").ok());
 }
 
+TEST(DiffCommands, AreTwoWordsAndASlashMakesAPath) {
+  const auto check = Parse({"diff", "-o", "json", "check", "a", "--repair"});
+  ASSERT_TRUE(check.ok()) << check.status();
+  EXPECT_EQ(check->command, "diff-check");
+  const auto by_id = CheckDiffRequestOf(*check, "/home");
+  ASSERT_TRUE(by_id.ok());
+  EXPECT_EQ(by_id->mount_id(), "a");
+  EXPECT_TRUE(by_id->repair());
+  const auto by_path =
+      DeleteDiffRequestOf(*Parse({"diff", "delete", "x/a", "--missing-ok"}), "/home");
+  ASSERT_TRUE(by_path.ok());
+  EXPECT_EQ(by_path->path(), "/home/x/a");
+  EXPECT_TRUE(by_path->allow_missing());
+  EXPECT_EQ(ListDiffsRequestOf(*Parse({"diff", "list", "--dir", "x"}), "/home")->directory(),
+            "/home/x");
+  EXPECT_TRUE(Parse({"diff", "--help"})->help);
+}
+
+TEST(DiffCommands, WhatDoesNotFitIsRefused) {
+  const std::vector<std::vector<std::string>> wrong = {{"diff"},
+                                                       {"diff", "frob"},
+                                                       {"diff", "list", "a"},
+                                                       {"diff", "list", "--repair"},
+                                                       {"diff", "delete", "a", "b"},
+                                                       {"list", "--dir", "/x"}};
+  for (const auto& words : wrong) EXPECT_FALSE(Parse(words).ok()) << words.back();
+  EXPECT_FALSE(CheckDiffRequestOf(*Parse({"diff", "check"}), "/").ok());
+  EXPECT_FALSE(CheckDiffRequestOf(*Parse({"diff", "check", "a", "--store", "/s"}), "/").ok());
+}
+
 TEST(Owner, NamesAndNumbersAreTaken) {
   EXPECT_EQ(ParseOwner("root")->uid(), 0u);
   EXPECT_EQ(ParseOwner("4242")->uid(), 4242u);

@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "client/diff_output.h"
 #include "gtest/gtest.h"
 
 namespace pbkfs::client {
@@ -56,6 +57,26 @@ TEST(BackupsText, SaysWhyABackupCannotBeMounted) {
   backup->set_backup_id("TOW2HK");
   backup->set_unmountable_reason("CHAIN_INCOMPLETE");
   EXPECT_NE(BackupsText(response).find("no: CHAIN_INCOMPLETE"), std::string::npos);
+}
+
+TEST(DiffText, TellsWhatWasLeftBehindAndWhatARepairWouldDo) {
+  v1::ListDiffsResponse list;
+  v1::Diff* diff = list.add_diffs();
+  diff->set_state(v1::DIFF_STATE_UNCLEAN);
+  diff->set_ephemeral(true);
+  EXPECT_NE(ListDiffsText(list).find("unclean, left behind"), std::string::npos);
+  v1::CheckDiffResponse check;
+  check.set_path("/d");
+  check.set_verdict(v1::DIFF_VERDICT_CORRUPT);
+  v1::Finding* finding = check.add_findings();
+  finding->set_severity(v1::FINDING_SEVERITY_ERROR);
+  finding->set_code("LEFTOVER");
+  finding->set_subject("log.new");
+  finding->set_message("it is there");
+  finding->set_remedy("removed");
+  EXPECT_EQ(CheckDiffText(check),
+            "error LEFTOVER log.new: it is there\n  --repair: removed\n"
+            "/d: corrupt; 0 inodes, 0 data files, 0 blocks of the backup replaced\n");
 }
 
 }  // namespace
