@@ -29,6 +29,19 @@ std::unique_ptr<IoDir> OpenEvidenceDirectory(Io& io) {
 std::string NameOf(uint64_t nonce) { return absl::StrFormat("diff-%016x", nonce); }
 std::string FailureNameOf(uint64_t nonce) { return NameOf(nonce) + ".failed"; }
 
+// What can be told without asking the kernel for write errors.
+CacheState StateOf(IoDir* place, IoDir& directory, const PageCacheEvidence& evidence) {
+  if (evidence.nonce == 0 || place == nullptr) return CacheState::kGone;
+  const auto identity = directory.Identity();
+  if (!identity.ok() || identity->mount_id != evidence.mount_id ||
+      identity->device != evidence.device || identity->inode != evidence.inode) {
+    return CacheState::kGone;
+  }
+  if (!place->OpenFile(NameOf(evidence.nonce), O_RDONLY, 0).ok()) return CacheState::kGone;
+  return place->OpenFile(FailureNameOf(evidence.nonce), O_RDONLY, 0).ok() ? CacheState::kWriteFailed
+                                                                          : CacheState::kIntact;
+}
+
 }  // namespace
 
 uint64_t RandomNonce() {
@@ -53,23 +66,6 @@ PageCacheEvidence LeaveEvidence(Io& io, IoDir& directory) {
   evidence.inode = identity->inode;
   return evidence;
 }
-
-namespace {
-
-// What can be told without asking the kernel for write errors.
-CacheState StateOf(IoDir* place, IoDir& directory, const PageCacheEvidence& evidence) {
-  if (evidence.nonce == 0 || place == nullptr) return CacheState::kGone;
-  const auto identity = directory.Identity();
-  if (!identity.ok() || identity->mount_id != evidence.mount_id ||
-      identity->device != evidence.device || identity->inode != evidence.inode) {
-    return CacheState::kGone;
-  }
-  if (!place->OpenFile(NameOf(evidence.nonce), O_RDONLY, 0).ok()) return CacheState::kGone;
-  return place->OpenFile(FailureNameOf(evidence.nonce), O_RDONLY, 0).ok() ? CacheState::kWriteFailed
-                                                                         : CacheState::kIntact;
-}
-
-}  // namespace
 
 bool EvidenceStands(Io& io, IoDir& directory, const PageCacheEvidence& evidence) {
   const auto place = OpenEvidenceDirectory(io);
