@@ -81,7 +81,7 @@ bool FuseSession::Stop(absl::Time deadline) {
   fuse_session_exit(session_);
   while (alive() && absl::Now() < deadline) {
     // Again and again: a thread that has yet to begin its read misses the first one.
-    for (std::thread& thread : threads_) pthread_kill(thread.native_handle(), kWakeSignal);
+    threads_->Signal(kWakeSignal);
     absl::SleepFor(kWakePeriod);
   }
   return !alive();

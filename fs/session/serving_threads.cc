@@ -1,5 +1,8 @@
 #include "fs/session/serving_threads.h"
 
+#include <pthread.h>
+#include <signal.h>
+
 #include <system_error>
 #include <utility>
 
@@ -79,6 +82,13 @@ void ServingThreads::Join() {
       thread = std::move(started_[i]);
     }
     if (thread.joinable()) thread.join();
+  }
+}
+
+void ServingThreads::Signal(int signal) {
+  MutexLock lock(&mutex_);
+  for (std::thread& thread : started_) {
+    if (thread.joinable()) pthread_kill(thread.native_handle(), signal);
   }
 }
 

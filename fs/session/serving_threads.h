@@ -35,6 +35,9 @@ class ServingThreads final : public BlockingObserver {
   ~ServingThreads() override { Join(); }
 
   void Join();
+  // Sends `signal`, which has a handler, to every thread, so that a wait for a request is
+  // interrupted.
+  void Signal(int signal);
   // Whether a thread still serves.
   bool alive() const;
   int spares() const;
