@@ -3,7 +3,7 @@
 // backup.
 //
 // Everything here is immutable once built, shared by all mounts of the same image, and safe to use
-// from any thread.
+// from any thread. (The tree of archived WAL, fs/catalog/wal_tree.h, alone comes to know more names.)
 #ifndef PBKFS_FS_BASE_LOWER_TREE_H_
 #define PBKFS_FS_BASE_LOWER_TREE_H_
 

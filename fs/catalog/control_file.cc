@@ -130,17 +130,6 @@ bool ParseHexWord(absl::string_view text, uint64_t& value) {
   return true;
 }
 
-bool ParseLsn(absl::string_view text, uint64_t& value) {
-  const size_t slash = text.find('/');
-  if (slash == absl::string_view::npos) return false;
-  uint64_t high;
-  uint64_t low;
-  if (!ParseHexWord(text.substr(0, slash), high)) return false;
-  if (!ParseHexWord(text.substr(slash + 1), low)) return false;
-  value = high << 32 | low;
-  return true;
-}
-
 // Takes between `min` and `max` digits from the front of `text`.
 bool TakeDigits(absl::string_view& text, size_t min, size_t max, int& value) {
   size_t count = 0;
@@ -189,6 +178,17 @@ bool ParseTime(absl::string_view text, int64_t& value) {
 }
 
 }  // namespace
+
+bool ParseLsn(absl::string_view text, uint64_t& value) {
+  const size_t slash = text.find('/');
+  if (slash == absl::string_view::npos) return false;
+  uint64_t high;
+  uint64_t low;
+  if (!ParseHexWord(text.substr(0, slash), high)) return false;
+  if (!ParseHexWord(text.substr(slash + 1), low)) return false;
+  value = high << 32 | low;
+  return true;
+}
 
 absl::StatusOr<ControlFile> ControlFile::Parse(absl::string_view text) {
   if (text.size() > kMaxControlFileBytes) {

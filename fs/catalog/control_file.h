@@ -52,6 +52,9 @@ class ControlFile {
   std::vector<ControlSetting> settings_;
 };
 
+// "X/Y", two words of up to eight hex digits. False where `text` is something else.
+bool ParseLsn(absl::string_view text, uint64_t& value);
+
 }  // namespace pbkfs
 
 #endif  // PBKFS_FS_CATALOG_CONTROL_FILE_H_

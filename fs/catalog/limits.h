@@ -61,6 +61,21 @@ inline constexpr uint64_t kMaxWalPayloadBytes = 16 << 10;
 inline constexpr uint64_t kWalWindowBytes = 256 << 10;
 // A thousand years of a gigabyte of WAL each second; leaves room to add without overflow.
 inline constexpr uint64_t kMaxLsn = uint64_t{1} << 63;
+// An archive of 100 TB has six million segments of 16 MiB.
+inline constexpr size_t kMaxArchiveEntries = 10'000'000;
+// A server has a new timeline after each promotion; its history file has a line of about 80 bytes
+// for each.
+inline constexpr size_t kMaxTimelines = 10000;
+inline constexpr size_t kMaxHistoryFileBytes = 1 << 20;
+// Segments of an archive that a mount remembers inode numbers for.
+inline constexpr size_t kMaxWalNodes = 1 << 20;
+// Read from a compressed segment, and written of what it unpacks to, at once.
+inline constexpr size_t kUnpackChunkBytes = 256 << 10;
+// Disk space for unpacked segments: that of 256 servers that recover at the same time, and of four
+// with the largest segments. Those that nobody reads may stay up to the second bound, for the other
+// clones of the same backup.
+inline constexpr int64_t kMaxUnpackedBytes = int64_t{4} << 30;
+inline constexpr int64_t kMaxIdleUnpackedBytes = 256 << 20;
 // Named to the user; nobody reads more.
 inline constexpr size_t kMaxTablespaceCreations = 100;
 

@@ -80,6 +80,7 @@ absl::StatusOr<WalRecord> WalReader::Next() {
     if (outcome == Outcome::kOverwritten) continue;  // next_ has moved on.
     WalRecord record;
     record.begin = begin;
+    record.xid = LoadLittleEndian<uint32_t>(header_.data() + 4);
     record.info = header_[16];
     record.resource_manager = header_[17];
     record.payload_bytes = payload_bytes_;

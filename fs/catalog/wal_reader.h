@@ -51,6 +51,7 @@ struct WalStart {
 
 struct WalRecord {
   Lsn begin = 0;
+  uint32_t xid = 0;  // 0 = of no transaction.
   uint8_t resource_manager = 0;
   uint8_t info = 0;
   uint64_t payload_bytes = 0;  // What follows the header.

@@ -4,21 +4,14 @@
 #ifndef PBKFS_FS_CATALOG_WAL_TABLESPACES_H_
 #define PBKFS_FS_CATALOG_WAL_TABLESPACES_H_
 
-#include <cstdint>
-#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "fs/catalog/wal_payload.h"
 #include "fs/catalog/wal_reader.h"
 
 namespace pbkfs {
-
-struct TablespaceCreation {
-  Lsn lsn = 0;  // Of the record.
-  uint32_t oid = 0;
-  std::string path;
-};
 
 struct TablespaceScan {
   // In the order of replay; at most kMaxTablespaceCreations. Tablespaces without a path of their

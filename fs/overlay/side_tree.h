@@ -1,8 +1,9 @@
 // A second read-only tree that a mount shows beside its own: reachable as ".pbkfs" in the root, by
 // that name only, since readdir of the root leaves it out. Nothing in it can be changed.
 //
-// Its inode numbers are those of the tree plus kFirstSideIno, so that they meet no other.
-// Immutable; safe from any thread but for the open files, which have a lock of their own.
+// Its inode numbers are those of the tree plus kFirstSideIno, so that they meet no other. The tree
+// may find more names as time goes by, but a number stays what it is, and so do the bytes behind
+// it. Safe from any thread; the open files have a lock of their own.
 #ifndef PBKFS_FS_OVERLAY_SIDE_TREE_H_
 #define PBKFS_FS_OVERLAY_SIDE_TREE_H_
 

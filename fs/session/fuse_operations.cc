@@ -83,13 +83,16 @@ struct stat ToStat(const Attributes& attributes) {
   return result;
 }
 
+// The side tree is not ours alone to change: archives of WAL grow.
+double CacheSeconds(uint64_t ino) { return IsSideIno(ino) ? 0 : kCacheSeconds; }
+
 fuse_entry_param ToEntry(const Attributes& attributes) {
   fuse_entry_param entry;
   memset(&entry, 0, sizeof(entry));
   entry.ino = attributes.ino;
   entry.attr = ToStat(attributes);
-  entry.attr_timeout = kCacheSeconds;
-  entry.entry_timeout = kCacheSeconds;
+  entry.attr_timeout = CacheSeconds(attributes.ino);
+  entry.entry_timeout = CacheSeconds(attributes.ino);
   return entry;
 }
 
@@ -109,7 +112,7 @@ void ReplyEntry(RequestScope& scope, const absl::StatusOr<Attributes>& attribute
 void ReplyAttributes(RequestScope& scope, const absl::StatusOr<Attributes>& attributes) {
   if (!attributes.ok()) return scope.ReplyError(attributes.status());
   const struct stat result = ToStat(*attributes);
-  fuse_reply_attr(scope.request(), &result, kCacheSeconds);
+  fuse_reply_attr(scope.request(), &result, CacheSeconds(attributes->ino));
 }
 
 NewNode NodeOfCaller(fuse_req_t request, uint32_t mode) {

@@ -24,9 +24,10 @@ class WalWriter final : public WalSource {
   explicit WalWriter(Lsn begin = 3 * kSegmentBytes) : next_(begin) {}
 
   // Returns where the record begins.
-  Lsn Append(uint8_t manager, uint8_t info, const std::string& payload) {
+  Lsn Append(uint8_t manager, uint8_t info, const std::string& payload, uint32_t xid = 0) {
     std::string record(24, '\0');
     StoreLittleEndian<uint32_t>(static_cast<uint32_t>(24 + payload.size()), record.data());
+    StoreLittleEndian<uint32_t>(xid, record.data() + 4);
     StoreLittleEndian<uint64_t>(previous_, record.data() + 8);
     record[16] = static_cast<char>(info);
     record[17] = static_cast<char>(manager);
@@ -64,7 +65,32 @@ class WalWriter final : public WalSource {
     std::string data(4, '\0');
     StoreLittleEndian<uint32_t>(oid, data.data());
     data += path + std::string(1, '\0');
-    return Append(5, 0, absl::StrCat("\xff", std::string(1, static_cast<char>(data.size())), data));
+    return Append(5, 0, MainData(data));
+  }
+
+  // The end of a transaction, `seconds` after 2000-01-01. `info` as in access/xact.h: 0 = commit,
+  // 0x20 = abort.
+  Lsn AppendTransactionEnd(uint32_t xid, int64_t seconds, uint8_t info = 0,
+                           const std::string& rest = "") {
+    std::string data(8, '\0');
+    StoreLittleEndian<int64_t>(seconds * 1000000, data.data());
+    return Append(1, info, MainData(data + rest), xid);
+  }
+
+  Lsn AppendRestorePoint(const std::string& name) {
+    std::string data(8 + 64, '\0');
+    memcpy(data.data() + 8, name.data(), name.size());
+    return Append(0, 0x70, MainData(data));
+  }
+
+  // A record's own data as its whole payload.
+  static std::string MainData(const std::string& data) {
+    if (data.size() < 256) {
+      return absl::StrCat("\xff", std::string(1, static_cast<char>(data.size())), data);
+    }
+    std::string length(4, '\0');
+    StoreLittleEndian<uint32_t>(static_cast<uint32_t>(data.size()), length.data());
+    return absl::StrCat("\xfe", length, data);
   }
 
   void SwitchSegment() {
