@@ -98,6 +98,7 @@ SettingList CloneSettings(const CloneFacts& facts, const ServerConfig& config,
     settings.emplace_back("log_directory", "log");
   }
   if (facts.has_tablespaces) settings.emplace_back("allow_in_place_tablespaces", "on");
+  settings.insert(settings.end(), facts.recovery.begin(), facts.recovery.end());
   settings.insert(settings.end(), requested.begin(), requested.end());
   return settings;
 }

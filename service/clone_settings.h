@@ -22,9 +22,11 @@ using SettingList = std::vector<std::pair<std::string, std::string>>;
 struct CloneFacts {
   int server_major = 0;  // 15, or 9 for 9.6.
   bool has_tablespaces = false;
+  SettingList recovery;  // Empty where the clone recovers from its own WAL.
 };
 
-// The guards, each only where the server knows the name, then `requested` sorted by name.
+// The guards, each only where the server knows the name, then the recovery, then `requested` sorted
+// by name.
 SettingList CloneSettings(const CloneFacts& facts, const ServerConfig& config,
                           const std::map<std::string, std::string>& requested);
 

@@ -153,7 +153,10 @@ absl::Status RunDaemon(const DaemonOptions& options) {
   ImageCacheOptions cache_options;
   cache_options.index_cache_directory = absl::StrCat(policy.state_directory(), "/indexes");
   PBKFS_RETURN_IF_ERROR(MakeDirectory(cache_options.index_cache_directory));
-  ImageRegistry images(ImageCaches::Create(cache_options));
+  const std::string wal_directory = absl::StrCat(policy.state_directory(), "/wal");
+  PBKFS_RETURN_IF_ERROR(MakeDirectory(wal_directory));
+  ImageRegistry images(ImageCaches::Create(cache_options),
+                       std::make_shared<UnpackedSegments>(wal_directory));
   CatalogLockerOptions lock_options;
   lock_options.record_path = absl::StrCat(policy.state_directory(), "/catalog-locks");
   CatalogLocker locker(lock_options);

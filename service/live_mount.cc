@@ -20,6 +20,7 @@
 #include "service/limits.h"
 #include "service/mount_users.h"
 #include "service/proto_convert.h"
+#include "service/recovery_settings.h"
 #include "spdlog/spdlog.h"
 
 namespace pbkfs {
@@ -120,8 +121,6 @@ absl::Status LiveMount::OpenDiff() {
         settings.end());
     settings.insert(settings.end(), requested.begin(), requested.end());
     plan_.settings = std::move(settings);
-    plan_.mount.set_start_command(
-        StartCommand(plan_.request.target(), plan_.mount.server_version(), plan_.settings));
   }
   OverlayOptions options;
   // A diff that is not prepared is written once more; the kernel refuses everybody else's writes.
@@ -131,11 +130,24 @@ absl::Status LiveMount::OpenDiff() {
   options.side_tree = plan_.side_tree;
   PBKFS_ASSIGN_OR_RETURN(std::unique_ptr<Overlay> overlay,
                          Overlay::Create(plan_.image, std::move(diff), options));
-  absl::Status status = prepared ? absl::OkStatus() : PrepareClone(*overlay);
+  absl::Status status = prepared ? DropRecoveryThatIsDone(*overlay) : PrepareClone(*overlay);
   if (status.ok()) status = overlay->diff_store().MarkEphemeral(plan_.request.ephemeral());
+  plan_.mount.set_start_command(
+      StartCommand(plan_.request.target(), plan_.mount.server_version(), plan_.settings));
   WriterLock lock(&objects_mutex_);
   overlay_ = std::move(overlay);
   return status;
+}
+
+// A server removes the signal file when it is promoted. Started again, it needs no recovery.
+absl::Status LiveMount::DropRecoveryThatIsDone(Overlay& overlay) {
+  if (!plan_.recovery.has_value()) return absl::OkStatus();
+  const absl::Status signal = overlay.ReadFile(kRecoverySignal, kMaxConfigFileBytes).status();
+  if (!absl::IsNotFound(signal)) return signal;
+  plan_.recovery.reset();
+  plan_.mount.clear_recovery();
+  plan_.settings = WithoutRecovery(plan_.settings);
+  return absl::OkStatus();
 }
 
 absl::Status LiveMount::PrepareClone(Overlay& overlay) {
@@ -158,6 +170,9 @@ absl::Status LiveMount::PrepareClone(Overlay& overlay) {
   PBKFS_RETURN_IF_ERROR(auto_config.status());
   PBKFS_RETURN_IF_ERROR(
       overlay.WriteFile(kAutoConfig, RewriteAutoConfig(*auto_config, plan_.settings), 0600));
+  if (plan_.recovery.has_value()) {
+    PBKFS_RETURN_IF_ERROR(overlay.WriteFile(kRecoverySignal, "", 0600));
+  }
   return overlay.diff_store().MarkPrepared(FormatSettings(plan_.settings));
 }
 

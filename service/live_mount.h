@@ -79,6 +79,7 @@ class LiveMount {
   absl::Status Build();
   absl::Status OpenDiff();
   absl::Status PrepareClone(Overlay& overlay);
+  absl::Status DropRecoveryThatIsDone(Overlay& overlay);
   absl::Status MakeTarget();
   // Undoes a Build that failed.
   void Abandon();

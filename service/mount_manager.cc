@@ -8,6 +8,7 @@
 #include "service/lock_plan.h"
 #include "service/logging.h"
 #include "service/proto_convert.h"
+#include "service/recovery_plan.h"
 #include "spdlog/spdlog.h"
 
 namespace pbkfs {
@@ -110,8 +111,10 @@ absl::StatusOr<v1::Mount> MountManager::Mount(const v1::MountRequest& original) 
     }
   }
   if (request.validate_only()) {
-    PBKFS_ASSIGN_OR_RETURN(MountPlan plan, PlanMount(request, where, images_, io_));
+    PBKFS_ASSIGN_OR_RETURN(const ChosenBackup chosen, ChooseBackup(request, where, images_, io_));
+    PBKFS_ASSIGN_OR_RETURN(MountPlan plan, PlanMount(chosen.request, where, images_, io_));
     PBKFS_RETURN_IF_ERROR(PredictLock(&plan));
+    if (!chosen.why.empty()) plan.mount.add_warnings(chosen.why);
     return plan.mount;
   }
   absl::StatusOr<v1::Mount> made = MakeMount(request, where);
@@ -124,7 +127,9 @@ absl::StatusOr<v1::Mount> MountManager::Mount(const v1::MountRequest& original) 
 
 absl::StatusOr<v1::Mount> MountManager::MakeMount(const v1::MountRequest& request,
                                                   const RequestPaths& where) {
-  PBKFS_ASSIGN_OR_RETURN(MountPlan plan, LockAndPlan(request, where, images_, locker_, io_));
+  PBKFS_ASSIGN_OR_RETURN(const ChosenBackup chosen, ChooseBackup(request, where, images_, io_));
+  PBKFS_ASSIGN_OR_RETURN(MountPlan plan, LockAndPlan(chosen.request, where, images_, locker_, io_));
+  if (!chosen.why.empty()) plan.mount.add_warnings(chosen.why);
   PBKFS_ASSIGN_OR_RETURN(const std::shared_ptr<LiveMount> mount,
                          LiveMount::Create(std::move(plan), io_));
   const v1::Mount description = mount->Describe();

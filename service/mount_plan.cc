@@ -11,12 +11,15 @@
 #include "absl/strings/str_join.h"
 #include "fs/base/status.h"
 #include "fs/catalog/catalog.h"
+#include "fs/catalog/wal_tree.h"
+#include "fs/diff/binding.h"
 #include "service/diff_identity.h"
 #include "service/limits.h"
 #include "service/lower_files.h"
 #include "service/proto_convert.h"
+#include "service/recovery_plan.h"
+#include "service/recovery_settings.h"
 #include "service/utf8.h"
-#include "service/wal_check.h"
 
 namespace pbkfs {
 namespace {
@@ -52,6 +55,13 @@ absl::Status CheckTarget(const MountPlan& plan) {
                    "target");
 }
 
+absl::StatusOr<std::optional<SettingList>> ReadDiffSettings(const std::string& diff, Io& io) {
+  PBKFS_ASSIGN_OR_RETURN(const std::unique_ptr<IoDir> directory, io.OpenDir(diff));
+  PBKFS_ASSIGN_OR_RETURN(const std::optional<v1::DiffBinding> binding, ReadBinding(*directory));
+  if (!binding.has_value() || !binding->prepared()) return std::nullopt;
+  return ParseSettings({binding->guards().begin(), binding->guards().end()});
+}
+
 absl::Status FillDiff(MountPlan* plan, Io& io) {
   const std::string& diff = plan->where.paths.diff;
   struct stat st;
@@ -62,6 +72,7 @@ absl::Status FillDiff(MountPlan* plan, Io& io) {
   }
   if (!plan->diff_is_new) {
     PBKFS_RETURN_IF_ERROR(WithField(DiffStore::Check(io, diff, plan->identity), "diff_dir"));
+    PBKFS_ASSIGN_OR_RETURN(plan->diff_settings, ReadDiffSettings(diff, io));
   }
   const std::string place = plan->diff_exists ? diff : diff.substr(0, diff.rfind('/') + 1);
   struct statvfs fs;
@@ -151,10 +162,11 @@ void AddWarnings(MountPlan* plan) {
   if (mount.owner().uid() == 0) {
     warn("the owner is root, and PostgreSQL refuses to run as root: choose one with --owner");
   }
-  if (!control.stream) {
+  if (!control.stream && !plan->recovery.has_value() && !plan->diff_settings.has_value()) {
     warn(
-        "this is an ARCHIVE backup; it needs archived WAL to start; set restore_command and make "
-        "recovery.signal in the mount, or take STREAM backups");
+        "this is an ARCHIVE backup of a server before 12: write a recovery.conf into the mount "
+        "that "
+        "copies archived WAL from .pbkfs/wal, or take STREAM backups");
   }
   WarnOfConfigFiles(plan);
   for (const std::string& text : CloneWarnings(plan->config)) warn(text);
@@ -195,6 +207,7 @@ absl::Status FillClone(MountPlan* plan) {
   }
   facts.server_major = image.chain().tip().control.ServerMajor();
   facts.has_tablespaces = has_tablespaces;
+  if (plan->recovery.has_value()) facts.recovery = RecoverySettings(*plan->recovery);
   plan->settings = CloneSettings(facts, plan->config, requested);
   return absl::OkStatus();
 }
@@ -235,11 +248,13 @@ absl::StatusOr<MountPlan> PlanMount(const v1::MountRequest& request, const Reque
 
   PBKFS_RETURN_IF_ERROR(CheckTarget(plan));
   PBKFS_RETURN_IF_ERROR(FillDiff(&plan, io));
-  PBKFS_RETURN_IF_ERROR(FillClone(&plan));
-  PBKFS_ASSIGN_OR_RETURN(plan.side_tree, plan.image->MakeExternalTree());
+  PBKFS_ASSIGN_OR_RETURN(const std::shared_ptr<const WalArchive> archive,
+                         OpenWalArchive(*plan.image, where.paths.store, images));
   std::vector<std::string> wal_warnings;
-  PBKFS_RETURN_IF_ERROR(
-      CheckTablespaceWal(*plan.image, request.allow_tablespace_wal(), &wal_warnings));
+  PBKFS_RETURN_IF_ERROR(PlanRecovery(&plan, archive.get(), &wal_warnings));
+  PBKFS_RETURN_IF_ERROR(FillClone(&plan));
+  PBKFS_ASSIGN_OR_RETURN(std::shared_ptr<const LowerTree> external, plan.image->MakeExternalTree());
+  plan.side_tree = MakeWalTree(std::move(external), archive, plan.image->Time());
   AddWarnings(&plan);
   for (const std::string& text : wal_warnings) plan.mount.add_warnings(ToUtf8(text));
   plan.mount.set_start_command(

@@ -4,6 +4,7 @@
 #define PBKFS_SERVICE_MOUNT_PLAN_H_
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -51,13 +52,14 @@ struct MountPlan {
   RequestPaths where;
   bool diff_is_new = false;  // The diff directory is absent or empty.
   bool diff_exists = false;
+  std::optional<SettingList> diff_settings;  // Those of a diff that is prepared.
   std::shared_ptr<const Image> image;
   DiffIdentity identity;
   ServerConfig config;
+  std::optional<v1::Recovery> recovery;        // With archived WAL; normalized.
   SettingList settings;                        // What a new diff gets.
   std::vector<DefaultFile> default_files;      // Likewise.
-  std::shared_ptr<const LowerTree> side_tree;  // Shown as .pbkfs; null = none.
-                                               // What a new diff gets.
+  std::shared_ptr<const LowerTree> side_tree;  // Shown as .pbkfs.
   std::unique_ptr<CatalogLock> lock;           // Null where the catalog is not locked.
   v1::Mount mount;                             // As it will be, with warnings; state unset.
 };

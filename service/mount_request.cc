@@ -9,6 +9,7 @@
 #include "google/protobuf/util/message_differencer.h"
 #include "service/limits.h"
 #include "service/mount_plan.h"
+#include "service/recovery_settings.h"
 
 namespace pbkfs {
 namespace {
@@ -50,11 +51,6 @@ absl::Status CheckTargetCharacters(const std::string& target) {
 }
 
 absl::Status CheckSupported(const v1::MountRequest& request) {
-  if (request.has_recovery()) {
-    return Unsupported("recovery",
-                       "recovery targets are not supported by this version; leave it "
-                       "out, and the backup recovers to its own end");
-  }
   if (request.restore()) {
     return Unsupported("restore",
                        "mounting again at start is not supported by this version; "
@@ -142,6 +138,9 @@ absl::StatusOr<v1::MountRequest> NormalizeRequest(const v1::MountRequest& reques
   if (normal.diff_limit_bytes() < 0) return InvalidField("diff_limit_bytes", "is negative");
   if (static_cast<size_t>(normal.settings_size()) > kMaxSettings) {
     return InvalidField("settings", absl::StrCat("at most ", kMaxSettings));
+  }
+  if (normal.has_recovery()) {
+    PBKFS_ASSIGN_OR_RETURN(*normal.mutable_recovery(), NormalizeRecovery(normal.recovery()));
   }
   for (const auto& [name, value] : normal.settings()) {
     PBKFS_RETURN_IF_ERROR(CheckRequestedSetting(name, value));

@@ -26,16 +26,17 @@ uint32_t SegmentBytes(const Image& image) {
   return image.chain().instance->config().wal_segment_size;
 }
 
-absl::Status TablespaceInWal(const TablespaceScan& scan) {
+absl::Status TablespaceInWal(const std::vector<TablespaceCreation>& creations,
+                             absl::string_view where) {
   const std::string paths =
-      absl::StrJoin(scan.creations, ", ", [](std::string* out, const TablespaceCreation& creation) {
+      absl::StrJoin(creations, ", ", [](std::string* out, const TablespaceCreation& creation) {
         absl::StrAppend(out, absl::CHexEscape(creation.path), " (oid ", creation.oid, ", WAL at ",
                         FormatLsn(creation.lsn), ")");
       });
   return WithField(
       ReasonError(
           absl::StatusCode::kFailedPrecondition, reason::kTablespaceInWal,
-          absl::StrCat("the WAL of the backup creates tablespaces at production's paths: ", paths,
+          absl::StrCat(where, " creates tablespaces at production's paths: ", paths,
                        "; a server that replays it would use those directories. Mount "
                        "another backup, or, where the server runs on a host or in a "
                        "container without those paths, allow it with --allow-tablespace-wal")),
@@ -44,18 +45,37 @@ absl::Status TablespaceInWal(const TablespaceScan& scan) {
 
 }  // namespace
 
-absl::Status CheckTablespaceWal(const Image& image, bool allow,
-                                std::vector<std::string>* warnings) {
+WalStart WalStartOf(const Image& image) {
   const BackupControl& control = image.chain().tip().control;
-  if (!control.stream) return absl::OkStatus();
   WalStart start;
   start.begin = control.start_lsn;
   start.timeline = control.timeline;
   start.segment_bytes = SegmentBytes(image);
   start.server_major = control.ServerMajor();
   start.system_identifier = image.info().system_identifier;
-  LowerWal wal(image, start.server_major < kFirstMajorWithPgWal ? "pg_xlog" : "pg_wal",
-               start.segment_bytes);
+  return start;
+}
+
+absl::string_view WalDirectoryOf(const Image& image) {
+  return image.chain().tip().control.ServerMajor() < kFirstMajorWithPgWal ? "pg_xlog" : "pg_wal";
+}
+
+absl::Status CheckTablespaces(const std::vector<TablespaceCreation>& creations,
+                              absl::string_view where, bool allow,
+                              std::vector<std::string>* warnings) {
+  if (creations.empty()) return absl::OkStatus();
+  const absl::Status hit = TablespaceInWal(creations, where);
+  if (!allow) return hit;
+  warnings->push_back(absl::StrCat("allowed: ", hit.message()));
+  return absl::OkStatus();
+}
+
+absl::Status CheckTablespaceWal(const Image& image, bool allow,
+                                std::vector<std::string>* warnings) {
+  const BackupControl& control = image.chain().tip().control;
+  if (!control.stream) return absl::OkStatus();
+  const WalStart start = WalStartOf(image);
+  LowerWal wal(image, WalDirectoryOf(image), start.segment_bytes);
   const absl::StatusOr<TablespaceScan> scan = ScanForTablespaces(wal, start, control.stop_lsn);
   if (!scan.ok()) {
     const absl::StatusCode code = scan.status().code();
@@ -72,11 +92,7 @@ absl::Status CheckTablespaceWal(const Image& image, bool allow,
                                      ": PostgreSQL will not start on it (", scan->problem.message(),
                                      "); validate the backup with pg_probackup"));
   }
-  if (scan->creations.empty()) return absl::OkStatus();
-  const absl::Status hit = TablespaceInWal(*scan);
-  if (!allow) return hit;
-  warnings->push_back(absl::StrCat("allowed: ", hit.message()));
-  return absl::OkStatus();
+  return CheckTablespaces(scan->creations, "the WAL of the backup", allow, warnings);
 }
 
 }  // namespace pbkfs

@@ -7,6 +7,9 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "fs/catalog/wal_payload.h"
+#include "fs/catalog/wal_reader.h"
 #include "fs/image/image.h"
 
 namespace pbkfs {
@@ -16,6 +19,16 @@ namespace pbkfs {
 // read up to the backup's end is a warning too: recovery will stop at the same place. OK at once
 // for ARCHIVE backups.
 absl::Status CheckTablespaceWal(const Image& image, bool allow, std::vector<std::string>* warnings);
+
+// The same for the tablespaces that a scan found in `where` ("the WAL of the backup").
+absl::Status CheckTablespaces(const std::vector<TablespaceCreation>& creations,
+                              absl::string_view where, bool allow,
+                              std::vector<std::string>* warnings);
+
+// Where the WAL of the backup begins.
+WalStart WalStartOf(const Image& image);
+// "pg_wal", or what it was called before 10.
+absl::string_view WalDirectoryOf(const Image& image);
 
 }  // namespace pbkfs
 

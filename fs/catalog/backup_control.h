@@ -32,6 +32,8 @@ enum class BackupStatus : uint8_t {
 absl::string_view BackupStatusName(BackupStatus status);
 
 using Lsn = uint64_t;
+// A thousand years of a gigabyte of WAL each second; leaves room to add without overflow.
+inline constexpr Lsn kMaxLsn = Lsn{1} << 63;
 // "X/Y" in upper-case hex.
 std::string FormatLsn(Lsn lsn);
 

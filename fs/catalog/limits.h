@@ -59,8 +59,6 @@ inline constexpr uint32_t kMaxWalRecordBytes = 1 << 30;
 inline constexpr uint64_t kMaxWalPayloadBytes = 16 << 10;
 // Read from a segment at once.
 inline constexpr uint64_t kWalWindowBytes = 256 << 10;
-// A thousand years of a gigabyte of WAL each second; leaves room to add without overflow.
-inline constexpr uint64_t kMaxLsn = uint64_t{1} << 63;
 // An archive of 100 TB has six million segments of 16 MiB.
 inline constexpr size_t kMaxArchiveEntries = 10'000'000;
 // A server has a new timeline after each promotion; its history file has a line of about 80 bytes

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "fs/base/status.h"
+#include "fs/catalog/limits.h"
 
 namespace pbkfs {
 namespace {

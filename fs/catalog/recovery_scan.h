@@ -11,7 +11,6 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
-#include "fs/catalog/limits.h"
 #include "fs/catalog/wal_payload.h"
 #include "fs/catalog/wal_reader.h"
 

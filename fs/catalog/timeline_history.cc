@@ -7,6 +7,7 @@
 #include "absl/strings/str_split.h"
 #include "fs/base/status.h"
 #include "fs/catalog/control_file.h"
+#include "fs/catalog/limits.h"
 
 namespace pbkfs {
 namespace {

@@ -13,7 +13,6 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "fs/catalog/backup_control.h"
-#include "fs/catalog/limits.h"
 
 namespace pbkfs {
 
