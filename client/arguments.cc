@@ -35,6 +35,8 @@ constexpr Option kOptions[] = {
     {"catalog-lock", true, "mount"},
     {"tablespaces", true, "mount"},
     {"recovery-target", true, "mount"},
+    {"recovery-timeline", true, "mount"},
+    {"recovery-action", true, "mount"},
     {"set", true, "mount"},
     {"default-config", false, "mount"},
     {"allow-tablespace-wal", false, "mount"},

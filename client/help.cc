@@ -37,7 +37,8 @@ constexpr char kMount[] = R"(pbkfs mount: mount a backup as a writable PostgreSQ
 
   --store DIR              the pg_probackup catalog (its -B)
   --instance NAME          the instance in it
-  --backup ID|latest       the backup; latest = the newest that can be mounted (latest)
+  --backup ID|latest       the backup; latest = the newest that can be mounted, or with a recovery
+                           target the newest that ends before it (latest)
   --target DIR             where to mount: an empty directory, or one that does not exist
   --diff DIR               where changes are kept (below the daemon's state directory)
   --id ID                  name of the mount (made from the last component of the target)
@@ -49,6 +50,11 @@ constexpr char kMount[] = R"(pbkfs mount: mount a backup as a writable PostgreSQ
   --catalog-lock auto|required|off
   --tablespaces directory|symlink
   --recovery-target immediate|latest|time=…|xid=…|lsn=…|name=…
+                           replay archived WAL up to there (an ARCHIVE backup without it: immediate)
+  --recovery-timeline current|latest|NUMBER
+                           along which timeline (current; latest for the target latest)
+  --recovery-action promote|pause|shutdown
+                           what the server does when it is there (promote)
   --set NAME=VALUE         a server setting for the clone; may be repeated
   --default-config         write configuration files where the backup has none
   --allow-tablespace-wal   the server will run where production's tablespace paths do not exist
@@ -58,6 +64,8 @@ Examples:
   pbkfs mount --store /backup --instance main --target /srv/clones/a --owner postgres
   pbkfs mount --store /backup --instance main --backup TOW2HK --target /srv/clones/b \
       --set port=5433 --set shared_buffers=256MB
+  pbkfs mount --store /backup --instance main --target /srv/clones/c --owner postgres \
+      --recovery-target "time=2026-01-31 12:00:00+00"
 )";
 
 constexpr char kUnmount[] = R"(pbkfs unmount: unmount a backup

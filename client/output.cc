@@ -29,6 +29,17 @@ std::string ChainText(const v1::Mount& mount) {
   return text;
 }
 
+std::string RecoveryText(const v1::Recovery& recovery) {
+  std::string target = "latest";
+  if (recovery.has_immediate()) target = "immediate";
+  if (recovery.has_time()) target = absl::StrCat("time ", TimeText(recovery.time()));
+  if (recovery.has_xid()) target = absl::StrCat("xid ", recovery.xid());
+  if (recovery.has_lsn()) target = absl::StrCat("lsn ", recovery.lsn());
+  if (recovery.has_name()) target = absl::StrCat("name ", recovery.name());
+  return absl::StrCat("to ", target, ", timeline ", recovery.timeline(), ", then ",
+                      recovery.action());
+}
+
 // Columns in characters of UTF-8, near enough to what a terminal shows.
 size_t Width(const std::string& text) {
   return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) {
@@ -93,7 +104,7 @@ std::string ToJson(const google::protobuf::Message& message) {
 }
 
 std::string MountText(const v1::Mount& mount, bool dry_run) {
-  std::string text = FormatTable({
+  std::vector<Row> rows = {
       {"id", mount.mount_id()},
       {"state", dry_run ? "would be mounted" : StateText(mount.state())},
       {"backup", absl::StrCat(mount.instance(), " ", mount.backup_id())},
@@ -105,7 +116,9 @@ std::string MountText(const v1::Mount& mount, bool dry_run) {
       {"size", absl::StrCat(FormatBytes(mount.logical_bytes()),
                             ", free for changes: ", FormatBytes(mount.diff_free_bytes()))},
       {"WAL", absl::StrCat(mount.start_lsn(), " .. ", mount.stop_lsn())},
-  });
+  };
+  if (mount.has_recovery()) rows.push_back({"recovery", RecoveryText(mount.recovery())});
+  std::string text = FormatTable(rows);
   for (const std::string& warning : mount.warnings())
     absl::StrAppend(&text, "warning: ", warning, "\n");
   if (!mount.start_command().empty()) {

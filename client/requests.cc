@@ -169,6 +169,24 @@ absl::StatusOr<v1::Recovery> ParseRecoveryTarget(absl::string_view text) {
   return recovery;
 }
 
+namespace {
+
+absl::Status TakeRecovery(const Arguments& arguments, v1::MountRequest* request) {
+  if (!arguments.Has("recovery-target")) {
+    for (const char* name : {"recovery-timeline", "recovery-action"}) {
+      if (arguments.Has(name)) return Usage(absl::StrCat("--", name, " needs --recovery-target"));
+    }
+    return absl::OkStatus();
+  }
+  CLIENT_ASSIGN_OR_RETURN(*request->mutable_recovery(),
+                          ParseRecoveryTarget(arguments.Value("recovery-target")));
+  request->mutable_recovery()->set_timeline(arguments.Value("recovery-timeline"));
+  request->mutable_recovery()->set_action(arguments.Value("recovery-action"));
+  return absl::OkStatus();
+}
+
+}  // namespace
+
 absl::StatusOr<v1::MountRequest> MountRequestOf(const Arguments& arguments,
                                                 const std::string& directory) {
   v1::MountRequest request;
@@ -188,10 +206,7 @@ absl::StatusOr<v1::MountRequest> MountRequestOf(const Arguments& arguments,
   request.set_ephemeral(arguments.Has("ephemeral"));
   request.set_force(arguments.Has("force"));
   CLIENT_RETURN_IF_ERROR(TakeEnums(arguments, &request));
-  if (arguments.Has("recovery-target")) {
-    CLIENT_ASSIGN_OR_RETURN(*request.mutable_recovery(),
-                            ParseRecoveryTarget(arguments.Value("recovery-target")));
-  }
+  CLIENT_RETURN_IF_ERROR(TakeRecovery(arguments, &request));
   CLIENT_RETURN_IF_ERROR(TakeSettings(arguments, &request));
   request.set_default_config(arguments.Has("default-config"));
   request.set_allow_tablespace_wal(arguments.Has("allow-tablespace-wal"));

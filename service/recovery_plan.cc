@@ -172,7 +172,14 @@ absl::Status CheckRecovery(MountPlan* plan, const WalArchive* archive, const v1:
   absl::StatusOr<std::unique_ptr<RecoveryWal>> wal =
       RecoveryWal::Open(image, archive, recovery.timeline());
   if (!wal.ok()) return WithField(wal.status(), "recovery");
-  PBKFS_ASSIGN_OR_RETURN(const RecoveryScan scan, (*wal)->Scan(TargetOf(recovery)));
+  const RecoveryTarget target = TargetOf(recovery);
+  PBKFS_ASSIGN_OR_RETURN(RecoveryScan scan, (*wal)->Scan(target));
+  // A server would stop at the first transaction that ends later, and show all that the backup has.
+  const int64_t backup_time = image.chain().tip().control.recovery_time;
+  if (target.kind == Kind::kTime && target.time < absl::FromUnixSeconds(backup_time)) {
+    scan.reached = false;
+    scan.too_early = true;
+  }
   PBKFS_RETURN_IF_ERROR(CheckReached(recovery, scan, **wal));
   PBKFS_RETURN_IF_ERROR(CheckTablespaces(scan.creations, "the WAL up to the recovery target",
                                          plan->request.allow_tablespace_wal(), warnings));

@@ -73,6 +73,10 @@ TEST(MountRequest, EveryFlagReachesTheRequest) {
                                 "symlink",
                                 "--recovery-target",
                                 "xid=7",
+                                "--recovery-timeline",
+                                "2",
+                                "--recovery-action",
+                                "pause",
                                 "--set",
                                 "port=5433",
                                 "--set",
@@ -97,6 +101,8 @@ TEST(MountRequest, EveryFlagReachesTheRequest) {
   EXPECT_EQ(request->catalog_lock(), v1::CATALOG_LOCK_REQUIRED);
   EXPECT_EQ(request->tablespaces(), v1::TABLESPACE_MODE_SYMLINK);
   EXPECT_EQ(request->recovery().xid(), 7u);
+  EXPECT_EQ(request->recovery().timeline(), "2");
+  EXPECT_EQ(request->recovery().action(), "pause");
   EXPECT_EQ(request->settings().at("port"), "5433");
   EXPECT_EQ(request->settings().at("a.b"), "c=d");
   EXPECT_TRUE(request->default_config());
@@ -112,6 +118,10 @@ TEST(MountRequest, WhatIsNotGivenStaysUnset) {
   EXPECT_FALSE(request->has_recovery());
   EXPECT_EQ(request->diff_dir(), "");
   EXPECT_FALSE(MountRequestOf(*Parse({"mount", "--store", "/s", "--target", "/t"}), "/").ok());
+  EXPECT_FALSE(MountRequestOf(*Parse({"mount", "--store", "/s", "--instance", "i", "--target", "/t",
+                                      "--recovery-action", "pause"}),
+                              "/")
+                   .ok());
 }
 
 TEST(UnmountRequest, ASlashMakesATarget) {

@@ -115,6 +115,17 @@ TEST(CloneSettings, RequestedSettingsFollowTheGuardsSortedByName) {
   EXPECT_EQ(settings[settings.size() - 1].first, "work_mem");
 }
 
+TEST(CloneSettings, RecoveryStandsBetweenTheGuardsAndTheRequest) {
+  CloneFacts facts;
+  facts.server_major = 15;
+  facts.recovery = {{"recovery_target_name", "rp"}, {"restore_command", "cp"}};
+  const SettingList settings = CloneSettings(facts, ServerConfig(), {{"restore_command", "mine"}});
+  ASSERT_GE(settings.size(), 3u);
+  EXPECT_EQ(settings[settings.size() - 3].first, "recovery_target_name");
+  EXPECT_EQ(settings[settings.size() - 2].second, "cp");
+  EXPECT_EQ(settings[settings.size() - 1].second, "mine");
+}
+
 TEST(CloneSettings, ReplicationExtensionsAreRefusedUnlessTheRequestDecides) {
   const ServerConfig config =
       ConfigWith({{"shared_preload_libraries", "pg_stat_statements, \"$libdir/pglogical.so\""}});

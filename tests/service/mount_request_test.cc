@@ -60,6 +60,8 @@ TEST(MountRequest, WrongFieldsAreNamed) {
   EXPECT_EQ(field_of([](v1::MountRequest* r) { r->set_mount_id("1a"); }), "mount_id");
   EXPECT_EQ(field_of([](v1::MountRequest* r) { r->set_threads(100000); }), "threads");
   EXPECT_EQ(field_of([](v1::MountRequest* r) { r->set_diff_limit_bytes(-1); }), "diff_limit_bytes");
+  EXPECT_EQ(field_of([](v1::MountRequest* r) { r->mutable_recovery()->set_action("promote"); }),
+            "recovery");
   EXPECT_EQ(field_of([](v1::MountRequest* r) { (*r->mutable_settings())["a b"] = "1"; }),
             "settings");
 }
@@ -71,8 +73,7 @@ TEST(MountRequest, WhatThisVersionCannotDoIsRefusedNotIgnored) {
     return Normalized(request);
   };
   for (const absl::Status& status :
-       {refused([](v1::MountRequest* r) { r->mutable_recovery()->set_latest(true); }),
-        refused([](v1::MountRequest* r) { r->set_restore(true); })}) {
+       {refused([](v1::MountRequest* r) { r->set_restore(true); })}) {
     EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented) << status;
     EXPECT_EQ(ReasonOf(status), "UNSUPPORTED_FORMAT");
   }
