@@ -253,8 +253,12 @@ absl::StatusOr<MountPlan> PlanMount(const v1::MountRequest& request, const Reque
   std::vector<std::string> wal_warnings;
   PBKFS_RETURN_IF_ERROR(PlanRecovery(&plan, archive.get(), &wal_warnings));
   PBKFS_RETURN_IF_ERROR(FillClone(&plan));
-  PBKFS_ASSIGN_OR_RETURN(std::shared_ptr<const LowerTree> external, plan.image->MakeExternalTree());
-  plan.side_tree = MakeWalTree(std::move(external), archive, plan.image->Time());
+  PBKFS_ASSIGN_OR_RETURN(plan.side_tree, plan.image->MakeExternalTree());
+  // A server that is to recover gets the directory even where there is no archive: it tells that
+  // from a mount that is not there.
+  if (archive != nullptr || plan.recovery.has_value()) {
+    plan.side_tree = MakeWalTree(std::move(plan.side_tree), archive, plan.image->Time());
+  }
   AddWarnings(&plan);
   for (const std::string& text : wal_warnings) plan.mount.add_warnings(ToUtf8(text));
   plan.mount.set_start_command(

@@ -59,7 +59,7 @@ struct MountPlan {
   std::optional<v1::Recovery> recovery;        // With archived WAL; normalized.
   SettingList settings;                        // What a new diff gets.
   std::vector<DefaultFile> default_files;      // Likewise.
-  std::shared_ptr<const LowerTree> side_tree;  // Shown as .pbkfs.
+  std::shared_ptr<const LowerTree> side_tree;  // Shown as .pbkfs; null = none.
   std::unique_ptr<CatalogLock> lock;           // Null where the catalog is not locked.
   v1::Mount mount;                             // As it will be, with warnings; state unset.
 };

@@ -106,7 +106,7 @@ class ExternalDirs(case.E2ECase):
         self.assertIn("/srv/uploads", " ".join(mount["warnings"]))
         self.assertEqual(self.expected, tree_of(self.external))
         self.assertNotIn(".pbkfs", os.listdir(self.target))
-        self.assertEqual(["external"], os.listdir(self.target / ".pbkfs"))
+        self.assertEqual(["external", "wal"], sorted(os.listdir(self.target / ".pbkfs")))
         self.daemon.unmount("m")
         # The diff that exists now changes nothing.
         self.mount()
@@ -153,6 +153,11 @@ class ExternalDirs(case.E2ECase):
 
     def test_a_backup_without_them_has_no_such_name(self):
         plain = SyntheticCatalog(self, name="plain")
+        self.daemon.mount(plain.store, plain.instance, None, self.target, diff=self.work / "d")
+        self.assertFalse((self.target / ".pbkfs" / "external").exists())
+        # Without an archive of WAL either, there is nothing to show.
+        self.daemon.unmount("m")
+        (plain.store / "wal" / plain.instance).rmdir()
         self.daemon.mount(plain.store, plain.instance, None, self.target, diff=self.work / "d")
         self.assertFalse((self.target / ".pbkfs").exists())
         self.daemon.unmount("m")
