@@ -17,6 +17,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "fs/base/unique_fd.h"
 
 namespace pbkfs {
 
@@ -41,6 +42,8 @@ class IoFile {
   // Takes an exclusive lock on the open file description without waiting; false = somebody else has
   // it.
   virtual absl::StatusOr<bool> TryLock() = 0;
+  // Borrowed; -1 where the file is none of the operating system's.
+  virtual int descriptor() const { return -1; }
 };
 
 // What tells one directory of one mounted file system from every other.
@@ -73,6 +76,8 @@ class IoDir {
   virtual absl::Status Sync() = 0;
   // syncfs(2) on the file system of the directory.
   virtual absl::Status SyncFileSystem() = 0;
+  // Borrowed; -1 where the directory is none of the operating system's.
+  virtual int descriptor() const { return -1; }
 };
 
 class Io {
@@ -86,6 +91,9 @@ class Io {
 
 // The operating system's own. Lives as long as the process.
 Io& PosixIo();
+
+// A directory that is open already; `path` is for messages.
+std::unique_ptr<IoDir> AdoptDirectory(UniqueFd fd, std::string path);
 
 }  // namespace pbkfs
 

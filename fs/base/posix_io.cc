@@ -88,6 +88,8 @@ class PosixFile final : public IoFile {
     return Error("flock");
   }
 
+  int descriptor() const override { return fd_.get(); }
+
  private:
   template <typename Call>
   static int Retry(Call call) {
@@ -209,6 +211,8 @@ class PosixDir final : public IoDir {
     return absl::OkStatus();
   }
 
+  int descriptor() const override { return fd_.get(); }
+
  private:
   std::string PathOf(absl::string_view name) const { return absl::StrCat(path_, "/", name); }
   absl::Status Error(absl::string_view what, absl::string_view name) const {
@@ -238,6 +242,10 @@ class PosixIoImpl final : public Io {
 Io& PosixIo() {
   static PosixIoImpl* const io = new PosixIoImpl;
   return *io;
+}
+
+std::unique_ptr<IoDir> AdoptDirectory(UniqueFd fd, std::string path) {
+  return std::make_unique<PosixDir>(std::move(fd), std::move(path));
 }
 
 }  // namespace pbkfs

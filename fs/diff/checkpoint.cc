@@ -99,6 +99,7 @@ absl::Status CheckpointWriter::WriteState(const DiffState& state, OpenRecord ope
     PBKFS_RETURN_IF_ERROR(WritePresent(*inode));
   }
   PBKFS_RETURN_IF_ERROR(WriteNames(state.names));
+  for (const AnswerRecord& answer : state.answers) PBKFS_RETURN_IF_ERROR(State(answer));
   const CheckpointEndRecord end{state_records_};
   PBKFS_RETURN_IF_ERROR(Raw(EncodeRecord(end, 0, 0, seed_)));
   open.next_seed = seed_;

@@ -87,7 +87,7 @@ absl::StatusOr<DiffState> DiffStore::Recover(const LowerTree& lower, uint64_t se
   auto file = directory_->OpenFile(kLogName, O_RDWR, 0);
   Recovered recovered;
   if (file.ok()) {
-    const RecoverySource source{io_, *directory_, *data_, {lower, owner_uid(), owner_gid()}};
+    const RecoverySource source{io_, *directory_, *data_, {lower, owner_uid(), owner_gid()}, 0};
     PBKFS_ASSIGN_OR_RETURN(recovered, RecoverLog(source, **file));
     shutdown_kind_ = recovered.shutdown;
   } else if (ErrnoOf(file.status()) != ENOENT) {
@@ -106,7 +106,7 @@ absl::StatusOr<DiffState> DiffStore::Recover(const LowerTree& lower, uint64_t se
     recovered.state.inodes.erase(orphan);
   }
   PBKFS_RETURN_IF_ERROR(OpenLog(std::move(file), open, recovered));
-  PBKFS_RETURN_IF_ERROR(TrashUnknownData(&recovered.state));
+  PBKFS_RETURN_IF_ERROR(TrashUnknownData(/*session_goes_on=*/false, &recovered.state));
   RemoveEvidence(io_, recovered.evidence);
   return std::move(recovered.state);
 }
@@ -151,11 +151,12 @@ bool DiffStore::CheckpointDue(int64_t growth_bytes) const {
   return bytes - last > std::max(growth_bytes, last);
 }
 
-absl::Status DiffStore::Checkpoint(const LowerTree& lower) {
+absl::Status DiffStore::Checkpoint(const LowerTree& lower,
+                                   absl::FunctionRef<std::vector<AnswerRecord>()> unanswered) {
   MutexLock lock(&checkpoint_mutex_);
   const int64_t begin_bytes = log_->bytes();
   OnlineCheckpoint checkpoint(*directory_, {lower, owner_uid(), owner_gid()}, log_->file());
-  absl::Status status = checkpoint.Begin(begin_bytes);
+  absl::Status status = checkpoint.Begin(begin_bytes, unanswered());
   for (int round = 0; status.ok() && round < kMaxCheckpointRounds &&
                       log_->bytes() - checkpoint.taken() > kMaxCheckpointRemainder;
        ++round) {
@@ -182,7 +183,7 @@ absl::Status DiffStore::Checkpoint(const LowerTree& lower) {
   return Annotate(status, absl::StrCat("checkpoint of the diff ", path_));
 }
 
-absl::Status DiffStore::TrashUnknownData(DiffState* state) {
+absl::Status DiffStore::TrashUnknownData(bool session_goes_on, DiffState* state) {
   PBKFS_ASSIGN_OR_RETURN(const auto names, data_->List());
   absl::flat_hash_set<std::string> known;
   for (const auto& [ino, inode] : state->inodes) {
@@ -194,6 +195,11 @@ absl::Status DiffStore::TrashUnknownData(DiffState* state) {
     // Its number may have been given away before a crash and must never be used again.
     uint64_t ino = 0;
     if (absl::SimpleHexAtoi(name, &ino)) state->next_ino = std::max(state->next_ino, ino + 1);
+    if (session_goes_on && ino >= kFirstNewIno && !state->inodes.contains(ino)) {
+      // The process died before it removed the file. The number is never used again.
+      state->doomed.push_back(ino);
+      continue;
+    }
     PBKFS_RETURN_IF_ERROR(data_->Rename(name, *trash_, name));
     ++moved;
   }

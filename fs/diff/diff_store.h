@@ -16,12 +16,15 @@
 #include <string>
 #include <vector>
 
+#include "absl/container/flat_hash_set.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "fs/base/io.h"
 #include "fs/base/lower_tree.h"
 #include "fs/diff/binding.h"
 #include "fs/diff/meta_log.h"
+#include "fs/diff/page_cache_evidence.h"
 #include "fs/diff/recovery.h"
 
 namespace pbkfs {
@@ -35,6 +38,12 @@ class DiffStore {
   //   DIFF_CORRUPT, UNIMPLEMENTED UNSUPPORTED_FORMAT
   static absl::StatusOr<std::unique_ptr<DiffStore>> Open(Io& io, const std::string& path,
                                                          const DiffIdentity& identity);
+  // Takes over the diff of a process that died from whoever held `directory` and the diff's lock
+  // since that process opened it. Resume takes the place of Recover.
+  static absl::StatusOr<std::unique_ptr<DiffStore>> TakeOver(Io& io,
+                                                             std::unique_ptr<IoDir> directory,
+                                                             const std::string& path,
+                                                             const DiffIdentity& identity);
   // The checks of Open, changing nothing.
   static absl::Status Check(Io& io, const std::string& path, const DiffIdentity& identity);
   // Deletes the diff at `path`, damaged ones too. Refuses one that is in use (DIFF_IN_USE) and a
@@ -45,6 +54,11 @@ class DiffStore {
   // Brings the diff into a state that can be served: replays the log, throws away what is not
   // believed, begins a new epoch. Called once.
   absl::StatusOr<DiffState> Recover(const LowerTree& lower, uint64_t session_nonce);
+  // Brings back the state as it was when the process died, with the orphans of `held`: nothing that
+  // was replied to is lost, and nothing is synced. The log goes on in its epoch: what was cut off
+  // its end is one record at most, and no valid one. Called once.
+  absl::StatusOr<DiffState> Resume(const LowerTree& lower, uint64_t session_nonce,
+                                   const absl::flat_hash_set<uint64_t>& held);
   // What Recover found.
   ShutdownKind shutdown_kind() const { return shutdown_kind_; }
 
@@ -59,14 +73,23 @@ class DiffStore {
   uint32_t owner_uid() const { return binding_.owner_uid(); }
   uint32_t owner_gid() const { return binding_.owner_gid(); }
 
+  // The next open will not take the page cache for intact.
+  void DistrustPageCache() { RemoveEvidence(io_, evidence_); }
+
   MetaLog& log() { return *log_; }
+  // Borrowed: what has to stay open for the diff to be taken over; -1 where there is none.
+  int directory_descriptor() const { return directory_->descriptor(); }
+  int lock_descriptor() const { return lock_ == nullptr ? -1 : lock_->descriptor(); }
 
   // Whether the log has grown so much since the last checkpoint, or is in such a state, that a
   // checkpoint is due. `growth_bytes` is the least growth that counts.
   bool CheckpointDue(int64_t growth_bytes) const;
   // Writes the log anew, beside whatever goes on. On failure the old one goes on, and the next
-  // attempt waits for more growth.
-  absl::Status Checkpoint(const LowerTree& lower) ABSL_LOCKS_EXCLUDED(checkpoint_mutex_);
+  // attempt waits for more growth. `unanswered` gives the requests whose record is in the log now
+  // and that may be sent again.
+  absl::Status Checkpoint(const LowerTree& lower,
+                          absl::FunctionRef<std::vector<AnswerRecord>()> unanswered)
+      ABSL_LOCKS_EXCLUDED(checkpoint_mutex_);
 
   const std::string& path() const { return path_; }
 
@@ -89,7 +112,7 @@ class DiffStore {
   absl::Status OpenDirectories();
   absl::Status OpenLog(absl::StatusOr<std::unique_ptr<IoFile>> old_file, OpenRecord open,
                        Recovered& recovered);
-  absl::Status TrashUnknownData(DiffState* state);
+  absl::Status TrashUnknownData(bool session_goes_on, DiffState* state);
 
   Io& io_;
   const std::string path_;

@@ -81,7 +81,7 @@ class Layering {
 
 }  // namespace
 
-absl::Status OnlineCheckpoint::Begin(int64_t end) {
+absl::Status OnlineCheckpoint::Begin(int64_t end, std::vector<AnswerRecord> unanswered) {
   ParsedLog log;
   {
     PBKFS_ASSIGN_OR_RETURN(const std::vector<uint8_t> bytes, ReadLog(*old_log_, 0, end));
@@ -93,18 +93,20 @@ absl::Status OnlineCheckpoint::Begin(int64_t end) {
   PBKFS_ASSIGN_OR_RETURN(new_log_,
                          directory_.OpenFile(kNewLogName, O_RDWR | O_CREAT | O_TRUNC, 0600));
   writer_.emplace(*new_log_, log.header.generation + 1);
-  PBKFS_RETURN_IF_ERROR(WriteLayers(log));
+  PBKFS_RETURN_IF_ERROR(WriteLayers(log, std::move(unanswered)));
   taken_ = end;
   PBKFS_RETURN_IF_ERROR(writer_->Flush());
   return new_log_->DataSync();
 }
 
-absl::Status OnlineCheckpoint::WriteLayers(const ParsedLog& log) {
+absl::Status OnlineCheckpoint::WriteLayers(const ParsedLog& log,
+                                           std::vector<AnswerRecord> unanswered) {
   const LogProof proof = CollectProof(log.records);
   const Layering layering(proof);
   Replayer replayer(base_, proof, ShutdownKind::kClean);
   PBKFS_RETURN_IF_ERROR(replayer.Run(
       log.records, [&](const DecodedRecord& record) { return !layering.Carried(record); }));
+  replayer.state().answers = std::move(unanswered);
   // The Open of this session, under the sequence of the file's first: nothing that is carried over
   // is older than that one, since a file begins with a state in which everything is confirmed.
   const OpenRecord* open = nullptr;

@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -32,7 +33,8 @@ class OnlineCheckpoint {
       : directory_(directory), base_(base), old_log_(std::move(old_log)) {}
 
   // Makes the new file out of the records before byte `end`, and syncs it.
-  absl::Status Begin(int64_t end);
+  // `unanswered` are the requests that the records before `end` answer, and that may be sent again.
+  absl::Status Begin(int64_t end, std::vector<AnswerRecord> unanswered);
   // Carries the records before byte `end` over that are not in the new file yet, and syncs it.
   absl::Status CarryOver(int64_t end);
   // Bytes of the old log that were taken over.
@@ -44,7 +46,7 @@ class OnlineCheckpoint {
   void Abandon();
 
  private:
-  absl::Status WriteLayers(const ParsedLog& log);
+  absl::Status WriteLayers(const ParsedLog& log, std::vector<AnswerRecord> unanswered);
 
   IoDir& directory_;
   const ReplayBase base_;

@@ -367,6 +367,21 @@ struct AnswerRecord {
   }
 };
 
+// What a record about names says to the request that caused it.
+inline AnswerRecord AnswerTo(const CreateRecord& record) {
+  return {record.request, record.ino, record.parent, record.name, 0, ""};
+}
+inline AnswerRecord AnswerTo(const LinkRecord& record) {
+  return {record.request, record.ino, record.parent, record.name, 0, ""};
+}
+inline AnswerRecord AnswerTo(const UnlinkRecord& record) {
+  return {record.request, record.ino, record.parent, record.name, 0, ""};
+}
+inline AnswerRecord AnswerTo(const RenameRecord& record) {
+  return {record.request, record.ino,        record.parent,
+          record.name,    record.new_parent, record.new_name};
+}
+
 struct CheckpointEndRecord {
   static constexpr RecordType kType = RecordType::kCheckpointEnd;
   uint64_t state_records = 0;  // Records between Begin and End, for a check. An Open follows.

@@ -42,10 +42,12 @@ absl::Status WriteAgain(IoFile& file) {
 class DataFileSettler {
  public:
   // `write_again`: writes that failed may be of any file.
-  DataFileSettler(IoDir& data, bool write_again) : data_(data), write_again_(write_again) {}
+  DataFileSettler(const RecoverySource& source, bool write_again)
+      : data_(source.data), write_again_(write_again), goes_on_(source.session != 0) {}
 
   // Whether anything was changed that the log does not say.
   bool settled() const { return settled_; }
+  const std::vector<CutRecord>& cuts() const { return cuts_; }
 
   // `lost` as Replayer::Lost.
   absl::Status Settle(InodeState& state, absl::Span<const DestroyedRange> destroyed, bool lost) {
@@ -84,11 +86,13 @@ class DataFileSettler {
     state.mtime = std::max(
         state.mtime, attributes.st_mtim.tv_sec * int64_t{1000000000} + attributes.st_mtim.tv_nsec);
     state.ctime = std::max(state.ctime, state.mtime);
-    if (layout.failed || write_again_) PBKFS_RETURN_IF_ERROR(WriteAgain(**file));
+    if (!goes_on_ && (layout.failed || write_again_)) PBKFS_RETURN_IF_ERROR(WriteAgain(**file));
     settled_ = settled_ || layout.uncut != 0 || layout.failed;
+    if (layout.uncut != 0) cuts_.push_back({state.ino, layout.uncut});
     layout.uncut = 0;
-    layout.failed = false;
+    if (!goes_on_) layout.failed = false;
     settled_ = settled_ || changed;
+    if (goes_on_) return absl::OkStatus();
     // After a loss also where nothing had to be done: a recovery that was cut short may have done
     // it, and not synced it.
     return changed || lost ? (*file)->DataSync() : absl::OkStatus();
@@ -112,7 +116,9 @@ class DataFileSettler {
 
   IoDir& data_;
   const bool write_again_;
+  const bool goes_on_;
   bool settled_ = false;
+  std::vector<CutRecord> cuts_;
 };
 
 }  // namespace
@@ -129,16 +135,25 @@ absl::StatusOr<Recovered> RecoverLog(const RecoverySource& source, IoFile& log_f
   recovered.evidence = LastEvidence(log);
   const bool clean = EndsClean(log);
   const CacheState cache =
-      clean ? CacheState::kIntact : CheckEvidence(source.io, source.directory, recovered.evidence);
+      clean || source.session != 0
+          ? CacheState::kIntact
+          : CheckEvidence(source.io, source.directory, recovered.evidence);
   const bool intact = cache == CacheState::kIntact;
   recovered.shutdown = clean    ? ShutdownKind::kClean
                        : intact ? ShutdownKind::kProcessDied
                                 : ShutdownKind::kCacheLost;
   PBKFS_RETURN_IF_ERROR(CheckTail(log, static_cast<int64_t>(bytes.size()), intact));
   const LogProof proof = CollectProof(log.records);
-  Replayer replayer(source.base, proof, recovered.shutdown);
+  Replayer replayer(source.base, proof, recovered.shutdown, source.session);
   PBKFS_RETURN_IF_ERROR(replayer.Run(log.records));
-  DataFileSettler settler(source.data, cache == CacheState::kWriteFailed);
+  DataFileSettler settler(source, cache == CacheState::kWriteFailed);
+  const auto& inodes = replayer.state().inodes;
+  const bool destroys = std::any_of(inodes.begin(), inodes.end(), [](const auto& inode) {
+    return inode.second->layout.uncut != 0;
+  });
+  // Confirmed bytes may be destroyed only once the record that says so is durable. In the other
+  // cases the whole file system was synced, or what is replayed is durable.
+  if (destroys && source.session != 0) PBKFS_RETURN_IF_ERROR(log_file.DataSync());
   for (auto& [ino, state] : replayer.state().inodes) {
     PBKFS_RETURN_IF_ERROR(settler.Settle(*state, replayer.Destroyed(ino), replayer.Lost(ino)));
     if (state->nlink == 0) recovered.orphans.push_back(ino);
@@ -148,6 +163,7 @@ absl::StatusOr<Recovered> RecoverLog(const RecoverySource& source, IoFile& log_f
     PBKFS_RETURN_IF_ERROR(log_file.Truncate(log.end));
   }
   recovered.needs_checkpoint = recovered.shutdown == ShutdownKind::kCacheLost || settler.settled();
+  recovered.cuts = settler.cuts();
   recovered.state = std::move(replayer.state());
   recovered.position.end = log.end;
   recovered.position.seed = log.seed;

@@ -25,6 +25,8 @@ struct Recovered {
   PageCacheEvidence evidence;     // Of the last open.
   std::vector<uint64_t> orphans;  // Inodes without a name.
   bool needs_checkpoint = false;  // The log no longer tells the state.
+  // Destructions that were finished now; the log does not say so yet.
+  std::vector<CutRecord> cuts;
 };
 
 // Everything that recovery needs of a diff directory.
@@ -33,6 +35,9 @@ struct RecoverySource {
   IoDir& directory;  // The diff.
   IoDir& data;       // Its data/.
   ReplayBase base;
+  // Not 0: the session with this nonce goes on, its directory having been held open since it began.
+  // The page cache is intact, nothing is waited for, and the log goes on.
+  uint64_t session = 0;
 };
 
 // Reads the log `log` of the diff and applies it. Finishes in the data files what the log says was

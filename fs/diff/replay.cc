@@ -92,6 +92,7 @@ absl::Status Replayer::Run(const std::vector<DecodedRecord>& records,
 
 bool Replayer::Lost(uint64_t ino) const {
   if (cache_lost_) return true;
+  if (session_ != 0) return false;
   const auto found = proof_.inodes.find(ino);
   return found != proof_.inodes.end() && found->second.failed;
 }
@@ -100,6 +101,12 @@ absl::Span<const DestroyedRange> Replayer::Destroyed(uint64_t ino) const {
   const auto found = destroyed_.find(ino);
   if (found == destroyed_.end()) return {};
   return found->second;
+}
+
+// Keeps what a request of the session that goes on was answered.
+void Replayer::Remember(AnswerRecord answer) {
+  if (session_ == 0 || answer.request.nonce != session_ || answer.request.unique == 0) return;
+  state_.answers.push_back(std::move(answer));
 }
 
 bool Replayer::Confirmed(uint64_t ino, uint64_t sequence) const {
@@ -198,20 +205,24 @@ absl::Status Replayer::Apply(const CreateRecord& record, uint64_t sequence) {
   PBKFS_RETURN_IF_ERROR(AddName(record.parent, record.name, record.ino, sequence, record.time));
   state_.inodes[record.ino] = std::make_unique<InodeState>(InodeState::OfNew(record, sequence));
   state_.next_ino = std::max(state_.next_ino, record.ino + 1);
+  Remember(AnswerTo(record));
   return absl::OkStatus();
 }
 
 absl::Status Replayer::Apply(const LinkRecord& record, uint64_t sequence) {
+  Remember(AnswerTo(record));
   PBKFS_RETURN_IF_ERROR(AddName(record.parent, record.name, record.ino, sequence, record.time));
   return With(record.ino, [&](InodeState& state) { state.NameAdded(sequence, record.time); });
 }
 
 absl::Status Replayer::Apply(const UnlinkRecord& record, uint64_t sequence) {
+  Remember(AnswerTo(record));
   PBKFS_RETURN_IF_ERROR(RemoveName(record.parent, record.name, record.ino, sequence, record.time));
   return With(record.ino, [&](InodeState& state) { state.NameRemoved(sequence, record.time); });
 }
 
 absl::Status Replayer::Apply(const RenameRecord& record, uint64_t sequence) {
+  Remember(AnswerTo(record));
   PBKFS_RETURN_IF_ERROR(RemoveName(record.parent, record.name, record.ino, sequence, record.time));
   if (record.replaced != 0) {
     PBKFS_RETURN_IF_ERROR(
@@ -328,6 +339,10 @@ absl::Status Replayer::Apply(const DirentRecord& record, uint64_t) {
   if (entry.has_value() && entry->cookie >= kCookieAddedBase)
     return CheckAbsent(record.parent, record.name);
   state_.names.Add(record.parent, record.name, {record.ino, record.cookie});
+  return absl::OkStatus();
+}
+absl::Status Replayer::Apply(const AnswerRecord& record, uint64_t) {
+  Remember(record);
   return absl::OkStatus();
 }
 absl::Status Replayer::Apply(const WhiteoutRecord& record, uint64_t) {

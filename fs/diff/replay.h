@@ -29,6 +29,10 @@ struct DiffState {
   DirectoryTable names;
   uint64_t next_ino = kFirstNewIno;
   uint64_t next_sequence = 1;
+  // What requests of a session that goes on were answered, those that may be sent again included.
+  std::vector<AnswerRecord> answers;
+  // Inodes that the log removed and whose data files are still there, in a session that goes on.
+  std::vector<uint64_t> doomed;
 };
 
 enum class ShutdownKind {
@@ -69,9 +73,14 @@ struct DestroyedRange {
 
 class Replayer {
  public:
-  // `proof` is that of all records of the log.
-  Replayer(const ReplayBase& base, const LogProof& proof, ShutdownKind shutdown)
-      : base_(base), proof_(proof), cache_lost_(shutdown == ShutdownKind::kCacheLost) {}
+  // `proof` is that of all records of the log. `session` not 0: the session with this nonce goes
+  // on; it shows what it showed, and its answers are kept.
+  Replayer(const ReplayBase& base, const LogProof& proof, ShutdownKind shutdown,
+           uint64_t session = 0)
+      : base_(base),
+        proof_(proof),
+        cache_lost_(shutdown == ShutdownKind::kCacheLost),
+        session_(session) {}
 
   // DATA_LOSS (DIFF_CORRUPT) where the records contradict themselves or the image. Records that
   // `select` refuses are passed over.
@@ -90,6 +99,7 @@ class Replayer {
 
  private:
   bool Confirmed(uint64_t ino, uint64_t sequence) const;
+  void Remember(AnswerRecord answer);
   InodeState* Touch(uint64_t ino);
   template <typename Function>
   absl::Status With(uint64_t ino, Function apply);
@@ -123,12 +133,13 @@ class Replayer {
   absl::Status Apply(const PresentRunsRecord& record, uint64_t sequence);
   absl::Status Apply(const DirentRecord& record, uint64_t sequence);
   absl::Status Apply(const WhiteoutRecord& record, uint64_t sequence);
-  absl::Status Apply(const AnswerRecord&, uint64_t) { return absl::OkStatus(); }
+  absl::Status Apply(const AnswerRecord& record, uint64_t sequence);
   absl::Status Apply(const CheckpointEndRecord&, uint64_t) { return absl::OkStatus(); }
 
   const ReplayBase base_;
   const LogProof& proof_;
   const bool cache_lost_;
+  const uint64_t session_;
   DiffState state_;
   absl::flat_hash_map<uint64_t, std::vector<DestroyedRange>> destroyed_;
   size_t block_set_bytes_ = 0;

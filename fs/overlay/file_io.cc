@@ -32,12 +32,12 @@ absl::StatusOr<std::shared_ptr<IoFile>> Overlay::DataFile(Inode& inode) {
 absl::StatusOr<std::shared_ptr<IoFile>> Overlay::DataFileLocked(Inode& inode) {
   if (!inode.state.layout.has_data) return std::shared_ptr<IoFile>();
   if (inode.data != nullptr) {
-    stats_.Add(IoCounter::kHandleHits);
+    stats().Add(IoCounter::kHandleHits);
     return inode.data;
   }
-  stats_.Add(IoCounter::kHandleMisses);
+  stats().Add(IoCounter::kHandleMisses);
   PBKFS_ASSIGN_OR_RETURN(inode.data, diff_->OpenData(inode.ino));
-  stats_.Add(IoCounter::kHandlesOpened);
+  stats().Add(IoCounter::kHandlesOpened);
   return inode.data;
 }
 
@@ -58,7 +58,7 @@ absl::StatusOr<std::shared_ptr<IoFile>> Overlay::DataFileForWriting(Inode& inode
   inode.state.layout.Apply(record, *sequence);
   inode.changed = true;
   inode.data = data;
-  stats_.Add(IoCounter::kHandlesOpened);
+  stats().Add(IoCounter::kHandlesOpened);
   return data;
 }
 
@@ -67,16 +67,16 @@ absl::StatusOr<std::shared_ptr<const LowerFile>> Overlay::LowerOf(Inode& inode) 
   {
     MutexLock lock(&inode.mutex);
     if (inode.lower != nullptr) {
-      stats_.Add(IoCounter::kHandleHits);
+      stats().Add(IoCounter::kHandleHits);
       return inode.lower;
     }
   }
-  stats_.Add(IoCounter::kHandleMisses);
+  stats().Add(IoCounter::kHandleMisses);
   PBKFS_ASSIGN_OR_RETURN(std::shared_ptr<const LowerFile> lower, lower_->Open(inode.ino));
   MutexLock lock(&inode.mutex);
   if (inode.lower == nullptr) {
     inode.lower = std::move(lower);
-    stats_.Add(IoCounter::kHandlesOpened);
+    stats().Add(IoCounter::kHandlesOpened);
   }
   return inode.lower;
 }
@@ -92,17 +92,17 @@ absl::Status Overlay::ReadExtent(Inode& inode, int64_t offset, absl::Span<uint8_
     PBKFS_ASSIGN_OR_RETURN(const std::shared_ptr<IoFile> data, DataFile(inode));
     if (data != nullptr) {
       PBKFS_ASSIGN_OR_RETURN(filled, data->Read(offset, out));
-      stats_.Add(IoCounter::kReadBytesDiff, filled);
+      stats().Add(IoCounter::kReadBytesDiff, filled);
     }
   } else if (offset < lower_limit) {
     filled = static_cast<size_t>(
         std::min<int64_t>(static_cast<int64_t>(out.size()), lower_limit - offset));
     PBKFS_ASSIGN_OR_RETURN(const std::shared_ptr<const LowerFile> lower, LowerOf(inode));
-    PBKFS_RETURN_IF_ERROR(lower->ReadAt(offset, out.subspan(0, filled), &stats_));
-    stats_.Add(IoCounter::kReadBytesBackup, filled);
+    PBKFS_RETURN_IF_ERROR(lower->ReadAt(offset, out.subspan(0, filled), &stats()));
+    stats().Add(IoCounter::kReadBytesBackup, filled);
   }
   std::fill(out.begin() + static_cast<ptrdiff_t>(filled), out.end(), uint8_t{0});
-  stats_.Add(IoCounter::kReadBytesZero, out.size() - filled);
+  stats().Add(IoCounter::kReadBytesZero, out.size() - filled);
   return absl::OkStatus();
 }
 
@@ -150,7 +150,7 @@ absl::StatusOr<size_t> Overlay::TryRead(Inode& inode, int64_t offset, absl::Span
 }
 
 absl::StatusOr<size_t> Overlay::Read(uint64_t ino, int64_t offset, absl::Span<uint8_t> out) {
-  if (IsSideIno(ino)) return side_.Read(ino, offset, out, &stats_);
+  if (IsSideIno(ino)) return side_.Read(ino, offset, out, &stats());
   PBKFS_ASSIGN_OR_RETURN(const InodePtr inode, GetRegular(ino));
   if (offset < 0) return ErrnoError(EINVAL, "read at a negative offset");
   if (offset >= kMaxFileBytes) return 0;
@@ -216,10 +216,10 @@ class FileWriter {
     const int64_t from_lower = std::min(end, lower_limit_) - begin;
     if (from_lower > 0) {
       PBKFS_ASSIGN_OR_RETURN(const auto lower, overlay_.LowerOf(inode_));
-      PBKFS_RETURN_IF_ERROR(
-          lower->ReadAt(begin, part.subspan(0, static_cast<size_t>(from_lower)), &overlay_.stats_));
-      overlay_.stats_.Add(IoCounter::kBlocksCopied);
-      overlay_.stats_.Add(IoCounter::kBytesCopied, static_cast<uint64_t>(from_lower));
+      PBKFS_RETURN_IF_ERROR(lower->ReadAt(begin, part.subspan(0, static_cast<size_t>(from_lower)),
+                                          &overlay_.stats()));
+      overlay_.stats().Add(IoCounter::kBlocksCopied);
+      overlay_.stats().Add(IoCounter::kBytesCopied, static_cast<uint64_t>(from_lower));
     }
     return data_.Write(begin, part);
   }
@@ -271,7 +271,7 @@ absl::Status Overlay::WriteLocked(Inode& inode, int64_t offset, absl::Span<const
     if (end > old_size) CutBack(inode, *file, old_size);
     return written;
   }
-  stats_.Add(IoCounter::kWrittenBytes, data.size());
+  stats().Add(IoCounter::kWrittenBytes, data.size());
   MutexLock lock(&inode.mutex);
   InodeState& state = inode.state;
   state.layout.size = std::max(state.layout.size, end);

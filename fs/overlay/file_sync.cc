@@ -31,6 +31,7 @@ absl::Status Overlay::Fsync(uint64_t ino) {
 
 absl::Status Overlay::SyncInode(Inode& inode) {
   const BlockingScope blocking;
+  PBKFS_RETURN_IF_ERROR(PassGate());
   {
     MutexLock lock(&inode.mutex);
     while (inode.syncing) inode.settled.Wait(&inode.mutex);
@@ -38,6 +39,8 @@ absl::Status Overlay::SyncInode(Inode& inode) {
     inode.syncing = true;
   }
   const absl::Status status = SyncExclusively(inode);
+  // The log can't tell that it failed itself.
+  if (!status.ok() && !health().ok()) options_.sync_failed();
   MutexLock lock(&inode.mutex);
   inode.syncing = false;
   inode.settled.SignalAll();
@@ -130,8 +133,9 @@ absl::Status Overlay::MarkFailed(Inode& inode, const absl::Status& cause) {
   FailedRecord record;
   record.ino = inode.ino;
   record.error = ErrnoOf(cause);
-  // Without the record the next mount still believes no more than the last Synced.
-  diff_->log().Append(record).status().IgnoreError();
+  // Without the record the next mount still believes no more than the last Synced, but a process
+  // that takes over would not know.
+  if (!diff_->log().Append(record).ok()) options_.sync_failed();
   return cause;
 }
 

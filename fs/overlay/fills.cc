@@ -31,7 +31,7 @@ void Overlay::OfferFill(uint64_t ino, int64_t begin, int64_t end) {
   const int64_t first = begin / kBlockSize;
   const int64_t blocks = BlockCeil(end) / kBlockSize - first;
   if (!idle_work_.Offer([this, ino, first, blocks] { Fill(ino, first, first + blocks); })) {
-    stats_.Add(IoCounter::kFillsQueueFull, static_cast<uint64_t>(blocks));
+    stats().Add(IoCounter::kFillsQueueFull, static_cast<uint64_t>(blocks));
   }
 }
 
@@ -52,7 +52,7 @@ Overlay::FillRun Overlay::MissingRun(const Inode& inode, int64_t first, int64_t 
 
 void Overlay::Fill(uint64_t ino, int64_t first, int64_t end) {
   const auto dropped = [this](IoCounter counter, int64_t blocks) {
-    stats_.Add(counter, static_cast<uint64_t>(blocks));
+    stats().Add(counter, static_cast<uint64_t>(blocks));
   };
   // By number: what the kernel has forgotten meanwhile needs no copy.
   const InodePtr inode = inodes_.Find(ino);
@@ -85,7 +85,7 @@ absl::StatusOr<bool> Overlay::FillBlocks(const InodePtr& inode, const FillRun& r
   const int64_t offset = run.first * kBlockSize;
   std::vector<uint8_t> bytes(static_cast<size_t>(run.end_byte - offset));
   PBKFS_ASSIGN_OR_RETURN(const std::shared_ptr<const LowerFile> lower, LowerOf(*inode));
-  PBKFS_RETURN_IF_ERROR(lower->ReadAt(offset, absl::MakeSpan(bytes), &stats_));
+  PBKFS_RETURN_IF_ERROR(lower->ReadAt(offset, absl::MakeSpan(bytes), &stats()));
 
   std::optional<Ticket> ticket =
       pending_.TryDrawFill(inode->pending, {offset, run.end * kBlockSize});
@@ -121,7 +121,7 @@ absl::Status Overlay::CopyIn(Inode& inode, int64_t offset, absl::Span<const uint
   PBKFS_RETURN_IF_ERROR(written);
   PBKFS_ASSIGN_OR_RETURN(const uint64_t sequence, diff_->log().Append(record));
   inode.state.layout.Apply(record, sequence);
-  stats_.Add(IoCounter::kBytesCopied, bytes.size());
+  stats().Add(IoCounter::kBytesCopied, bytes.size());
   return absl::OkStatus();
 }
 

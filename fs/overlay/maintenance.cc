@@ -137,6 +137,14 @@ void Overlay::ConfirmDirty() {
   }
 }
 
+absl::Status Overlay::Checkpoint() {
+  return diff_->Checkpoint(*lower_, [this] {
+    // A record and its answer are there together under this lock.
+    ReaderLock lock(&namespace_mutex_);
+    return answers_.Unanswered();
+  });
+}
+
 void Overlay::Maintain() {
   std::vector<uint64_t> forgotten;
   {

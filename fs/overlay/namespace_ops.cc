@@ -80,6 +80,8 @@ absl::StatusOr<Attributes> Overlay::Create(uint64_t parent, absl::string_view na
                                            const NewNode& node, const RequestId& request) {
   if (side_.Owns(parent, name)) return ErrnoError(EROFS, kSideName);
   PBKFS_RETURN_IF_ERROR(CheckWritable());
+  const auto first = answers_.Find({request, 0, parent, std::string(name), 0, ""});
+  if (first.has_value()) return GetAttributes(*first);
   if (node.symlink.size() > kMaxSymlinkBytes) return NameError(ENAMETOOLONG, name);
   PBKFS_RETURN_IF_ERROR(CheckSpaceForRecord());
   const NameTickets tickets = DrawForNames({{parent, name}});
@@ -100,6 +102,7 @@ absl::StatusOr<Attributes> Overlay::Create(uint64_t parent, absl::string_view na
   record.time = NowNanos();
   PBKFS_ASSIGN_OR_RETURN(const uint64_t sequence, diff_->log().Append(record));
   ++next_ino_;
+  answers_.Remember(AnswerTo(record));
   names_.Add(parent, name, {record.ino, kCookieAddedBase + sequence});
   TouchChildren(*directory, sequence, record.time);
   const InodePtr inode = inodes_.Insert(
@@ -111,6 +114,8 @@ absl::StatusOr<Attributes> Overlay::Link(uint64_t ino, uint64_t parent, absl::st
                                          const RequestId& request) {
   if (IsSideIno(ino) || side_.Owns(parent, name)) return ErrnoError(EROFS, kSideName);
   PBKFS_RETURN_IF_ERROR(CheckWritable());
+  const auto first = answers_.Find({request, 0, parent, std::string(name), 0, ""});
+  if (first.has_value()) return GetAttributes(*first);
   PBKFS_RETURN_IF_ERROR(CheckSpaceForRecord());
   PBKFS_ASSIGN_OR_RETURN(const InodePtr inode, GetInode(ino));
   const NameTickets tickets = DrawForNames({{parent, name}});
@@ -128,6 +133,7 @@ absl::StatusOr<Attributes> Overlay::Link(uint64_t ino, uint64_t parent, absl::st
   record.name = std::string(name);
   record.time = NowNanos();
   PBKFS_ASSIGN_OR_RETURN(const uint64_t sequence, diff_->log().Append(record));
+  answers_.Remember(AnswerTo(record));
   names_.Add(parent, name, {ino, kCookieAddedBase + sequence});
   TouchChildren(*directory, sequence, record.time);
   MutexLock inode_lock(&inode->mutex);
@@ -149,6 +155,7 @@ absl::Status Overlay::RemoveName(uint64_t parent, absl::string_view name, bool d
                                  const RequestId& request) {
   if (side_.Owns(parent, name)) return ErrnoError(EROFS, kSideName);
   PBKFS_RETURN_IF_ERROR(CheckWritable());
+  if (answers_.Find({request, 0, parent, std::string(name), 0, ""})) return absl::OkStatus();
   const NameTickets tickets = DrawForNames({{parent, name}});
   WriterLock lock(&namespace_mutex_);
   PBKFS_ASSIGN_OR_RETURN(const InodePtr parent_inode, GetDirectory(parent));
@@ -165,6 +172,7 @@ absl::Status Overlay::RemoveName(uint64_t parent, absl::string_view name, bool d
   record.name = std::string(name);
   record.time = NowNanos();
   PBKFS_ASSIGN_OR_RETURN(const uint64_t sequence, diff_->log().Append(record));
+  answers_.Remember(AnswerTo(record));
   names_.Remove(*lower_, parent, name);
   TouchChildren(*parent_inode, sequence, record.time);
   MutexLock inode_lock(&inode->mutex);
@@ -200,6 +208,9 @@ absl::Status Overlay::Rename(uint64_t parent, absl::string_view name, uint64_t n
   }
   PBKFS_RETURN_IF_ERROR(CheckWritable());
   if ((flags & ~static_cast<unsigned>(RENAME_NOREPLACE)) != 0) return NameError(EINVAL, name);
+  if (answers_.Find({request, 0, parent, std::string(name), new_parent, std::string(new_name)})) {
+    return absl::OkStatus();
+  }
   PBKFS_RETURN_IF_ERROR(ConfirmBeforeReplacing(parent, name, new_parent, new_name));
   const NameTickets tickets = DrawForNames({{parent, name}, {new_parent, new_name}});
   WriterLock lock(&namespace_mutex_);
@@ -246,6 +257,7 @@ absl::Status Overlay::RenameLocked(uint64_t parent, absl::string_view name, uint
   record.replaced = replaced == nullptr ? 0 : replaced->ino;
   record.time = NowNanos();
   PBKFS_ASSIGN_OR_RETURN(const uint64_t sequence, diff_->log().Append(record));
+  answers_.Remember(AnswerTo(record));
   names_.Remove(*lower_, parent, name);
   if (replaced != nullptr) {
     names_.Remove(*lower_, new_parent, new_name);
@@ -290,7 +302,10 @@ absl::Status Overlay::ReadDirectory(uint64_t ino, uint64_t after,
 
 absl::Status Overlay::FsyncDirectory() {
   const BlockingScope blocking;
-  return diff_->log().Sync(diff_->log().last_sequence());
+  PBKFS_RETURN_IF_ERROR(PassGate());
+  const absl::Status status = diff_->log().Sync(diff_->log().last_sequence());
+  if (!status.ok()) options_.sync_failed();
+  return status;
 }
 
 void Overlay::Forget(uint64_t ino) {

@@ -19,7 +19,8 @@ Overlay::Overlay(std::shared_ptr<const LowerTree> lower, std::unique_ptr<DiffSto
     : lower_(std::move(lower)),
       diff_(std::move(diff)),
       options_(options),
-      session_nonce_(RandomNonce()),
+      session_nonce_(options.takeover.has_value() ? options.takeover->session_nonce
+                                                  : RandomNonce()),
       side_(options.side_tree, diff_->owner_uid(), diff_->owner_gid()),
       space_(options.diff_limit_bytes) {}
 
@@ -27,14 +28,20 @@ absl::StatusOr<std::unique_ptr<Overlay>> Overlay::Create(std::shared_ptr<const L
                                                          std::unique_ptr<DiffStore> diff,
                                                          const OverlayOptions& options) {
   auto overlay = std::unique_ptr<Overlay>(new Overlay(std::move(lower), std::move(diff), options));
-  PBKFS_ASSIGN_OR_RETURN(DiffState state,
-                         overlay->diff_->Recover(*overlay->lower_, overlay->session_nonce_));
+  const std::optional<Takeover>& takeover = options.takeover;
+  absl::StatusOr<DiffState> recovered =
+      takeover.has_value()
+          ? overlay->diff_->Resume(*overlay->lower_, overlay->session_nonce_,
+                                   {takeover->open_inodes.begin(), takeover->open_inodes.end()})
+          : overlay->diff_->Recover(*overlay->lower_, overlay->session_nonce_);
+  PBKFS_RETURN_IF_ERROR(recovered.status());
+  DiffState state = *std::move(recovered);
   for (auto& [ino, inode_state] : state.inodes) {
     const bool has_data = inode_state->layout.has_data;
     auto inode = std::make_shared<Inode>(std::move(*inode_state), /*in_diff=*/true);
     {
       MutexLock lock(&inode->mutex);
-      inode->data_entry_synced = has_data;
+      inode->data_entry_synced = has_data && !takeover.has_value();
     }
     overlay->inodes_.Insert(inode);
     if (has_data && overlay->space_.limited()) {
@@ -52,8 +59,32 @@ absl::StatusOr<std::unique_ptr<Overlay>> Overlay::Create(std::shared_ptr<const L
     overlay->names_ = std::move(state.names);
     overlay->next_ino_ = state.next_ino;
   }
+  overlay->answers_.Load(std::move(state.answers));
+  {
+    MutexLock lock(&overlay->dirty_mutex_);
+    const uint64_t last = overlay->diff_->log().last_sequence();
+    for (const uint64_t ino : state.doomed) overlay->doomed_.emplace_back(last, ino);
+  }
+  if (takeover.has_value()) overlay->GoOn(*takeover);
   overlay->background_ = std::thread([raw = overlay.get()] { raw->RunBackground(); });
   return overlay;
+}
+
+void Overlay::GoOn(const Takeover& takeover) {
+  for (const uint64_t ino : takeover.open_inodes) {
+    if (const absl::Status opened = Open(ino); !opened.ok()) {
+      spdlog::warn("diff {}: a file that is open is gone: {}", diff_->path(), opened.ToString());
+    }
+  }
+  // The files of the process that died are closed.
+  const IoSnapshot figures = stats().Snapshot();
+  stats().Add(IoCounter::kHandlesClosed,
+              figures[IoCounter::kHandlesOpened] - figures[IoCounter::kHandlesClosed]);
+  gate_ = std::make_unique<TakeoverGate>(takeover.witness, takeover.sync_failed, [this] {
+    options_.sync_failed();
+    // The next mount must not believe what was not synced.
+    diff_->DistrustPageCache();
+  });
 }
 
 Overlay::~Overlay() {
@@ -194,14 +225,14 @@ void Overlay::Release(uint64_t ino) {
 }
 
 void Overlay::DropData(Inode& inode) {
-  if (inode.data != nullptr) stats_.Add(IoCounter::kHandlesClosed);
+  if (inode.data != nullptr) stats().Add(IoCounter::kHandlesClosed);
   inode.data.reset();
 }
 
 void Overlay::DropIdleFiles(Inode& inode) {
   if (inode.open_handles > 0 || inode.DataDirty()) return;
   DropData(inode);
-  if (inode.lower != nullptr) stats_.Add(IoCounter::kHandlesClosed);
+  if (inode.lower != nullptr) stats().Add(IoCounter::kHandlesClosed);
   inode.lower.reset();
 }
 

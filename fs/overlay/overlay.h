@@ -28,11 +28,13 @@
 #include "fs/base/lower_tree.h"
 #include "fs/base/mutex.h"
 #include "fs/diff/diff_store.h"
+#include "fs/overlay/answer_table.h"
 #include "fs/overlay/diff_space.h"
 #include "fs/overlay/idle_work.h"
 #include "fs/overlay/inode.h"
 #include "fs/overlay/pending_ops.h"
 #include "fs/overlay/side_tree.h"
+#include "fs/overlay/takeover.h"
 
 namespace pbkfs {
 
@@ -49,6 +51,13 @@ struct OverlayOptions {
   std::chrono::milliseconds background_interval{10000};
   // How much the log grows before it is written anew.
   int64_t checkpoint_growth_bytes = kCheckpointGrowthBytes;
+  // Where the figures are counted; null = in the overlay. Outlives the overlay.
+  IoStats* stats = nullptr;
+  // Set: the diff was taken over (DiffStore::TakeOver), and its session goes on.
+  std::optional<Takeover> takeover;
+  // A failure to make something durable could not be written into the log: another process that
+  // takes over must hear of it.
+  std::function<void()> sync_failed = [] {};
 };
 
 struct Attributes {
@@ -105,6 +114,8 @@ class Overlay {
 
   // The nonce of this session; requests carry it (RequestId).
   uint64_t session_nonce() const { return session_nonce_; }
+  // What requests about names were answered, while the kernel may ask again.
+  AnswerTable& answers() { return answers_; }
 
   // ---- names ----
   absl::StatusOr<Attributes> Lookup(uint64_t parent, absl::string_view name);
@@ -142,6 +153,7 @@ class Overlay {
   absl::Status Allocate(uint64_t ino, int mode, int64_t offset, int64_t length);
   // As lseek(2) with SEEK_DATA or SEEK_HOLE.
   absl::StatusOr<int64_t> Seek(uint64_t ino, int64_t offset, int whence);
+  // Waits, after a takeover, until it is known that nothing was lost in between.
   absl::Status Fsync(uint64_t ino);
   // Makes every name and attribute durable.
   absl::Status FsyncDirectory();
@@ -161,7 +173,7 @@ class Overlay {
   // what is gone, and writes the log anew where that is due.
   void Maintain();
   // Writes the log anew now.
-  absl::Status Checkpoint() { return diff_->Checkpoint(*lower_); }
+  absl::Status Checkpoint() ABSL_LOCKS_EXCLUDED(namespace_mutex_);
 
   // Waits until the queue of fills and write-outs is empty.
   void DrainIdleWork() { idle_work_.Drain(); }
@@ -171,7 +183,7 @@ class Overlay {
   absl::Status Close();
 
   // ---- figures ----
-  IoSnapshot io() const { return stats_.Snapshot(); }
+  IoSnapshot io() const { return stats().Snapshot(); }
   // Inodes in memory: those that the kernel knows, and those that the diff does.
   size_t tracked_inodes() const { return inodes_.size(); }
   PendingFigures pending() const { return pending_.Figures(); }
@@ -186,6 +198,9 @@ class Overlay {
 
   Overlay(std::shared_ptr<const LowerTree> lower, std::unique_ptr<DiffStore> diff,
           const OverlayOptions& options);
+
+  IoStats& stats() const { return options_.stats == nullptr ? own_stats_ : *options_.stats; }
+  void GoOn(const Takeover& takeover);
 
   // overlay.cc
   absl::StatusOr<InodePtr> GetInode(uint64_t ino);
@@ -282,6 +297,7 @@ class Overlay {
   // Before a clean unmount, after the sync.
   absl::Status RecordSize(Inode& inode);
   absl::Status MarkFailed(Inode& inode, const absl::Status& cause);
+  absl::Status PassGate() const { return gate_ == nullptr ? absl::OkStatus() : gate_->Wait(); }
 
   // maintenance.cc
   void ListDirty(const InodePtr& inode);
@@ -304,7 +320,9 @@ class Overlay {
   SideTree side_;
 
   DiffSpace space_;
-  mutable IoStats stats_;
+  mutable IoStats own_stats_;
+  std::unique_ptr<TakeoverGate> gate_;  // Null where nothing was taken over.
+  AnswerTable answers_;
   PendingOps pending_;
   InodeTable inodes_;
 
