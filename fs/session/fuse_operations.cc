@@ -17,13 +17,11 @@ namespace {
 // We are the only writer, so that the kernel may believe names and attributes for long.
 constexpr double kCacheSeconds = 3600;
 constexpr uint32_t kMaxWriteBytes = 1 << 20;
-// Bit 63 of `unique` marks a request that the kernel sends again.
-constexpr uint64_t kResendBit = uint64_t{1} << 63;
-
 struct CurrentRequest {
   int thread = 0;
   uint64_t unique = 0;
   uint32_t opcode = 0;
+  uint64_t node = 0;
 };
 thread_local CurrentRequest current;
 
@@ -40,13 +38,14 @@ class RequestScope {
  public:
   RequestScope(fuse_req_t request, FuseOp op)
       : request_(request), stats_(*ContextOf(request).stats), op_(op) {
-    stats_.Begin(current.thread, MonotonicNanos());
+    stats_.Begin(current.thread, op, current.node, MonotonicNanos());
   }
   ~RequestScope() { stats_.End(current.thread, op_, error_, MonotonicNanos()); }
   RequestScope(const RequestScope&) = delete;
   RequestScope& operator=(const RequestScope&) = delete;
 
   Overlay& overlay() { return *ContextOf(request_).overlay; }
+  HandleTable& handles() { return *ContextOf(request_).handles; }
   fuse_req_t request() { return request_; }
   void ReplyError(const absl::Status& status) {
     error_ = ErrnoOf(status);
@@ -96,9 +95,28 @@ fuse_entry_param ToEntry(const Attributes& attributes) {
   return entry;
 }
 
-void SetOpenFlags(fuse_file_info* info) {
-  // A handle is named by the request that made it, which a resent request repeats.
+// Makes a handle of `ino`. It is named by the request that made it, which a resent request repeats.
+absl::Status MakeHandle(RequestScope& scope, uint64_t ino, fuse_file_info* info) {
   info->fh = current.unique & ~kResendBit;
+  switch (scope.handles().Add(info->fh, ino)) {
+    case HandleTable::Added::kKnown:
+      return absl::OkStatus();
+    case HandleTable::Added::kFull:
+      return ErrnoError(ENFILE, "the table of open files is full");
+    case HandleTable::Added::kNew:
+      break;
+  }
+  const absl::Status opened = scope.overlay().Open(ino);
+  if (!opened.ok()) scope.handles().Remove(info->fh);
+  return opened;
+}
+
+void DropHandle(RequestScope& scope, uint64_t handle) {
+  const std::optional<uint64_t> ino = scope.handles().Remove(handle);
+  if (ino.has_value()) scope.overlay().Release(*ino);
+}
+
+void SetOpenFlags(fuse_file_info* info) {
   info->keep_cache = 1;
   info->noflush = 1;
 }
@@ -259,11 +277,12 @@ void Statfs(fuse_req_t request, fuse_ino_t) {
 
 void Open(fuse_req_t request, fuse_ino_t ino, fuse_file_info* info) {
   RequestScope scope(request, FuseOp::kOpen);
-  const absl::Status status = scope.overlay().Open(ino);
+  const absl::Status status = MakeHandle(scope, ino, info);
   if (!status.ok()) return scope.ReplyError(status);
   SetOpenFlags(info);
+  scope.handles().MarkReplied(info->fh);
   // An answer that the kernel no longer wants leaves no handle behind.
-  if (fuse_reply_open(request, info) == -ENOENT) scope.overlay().Release(ino);
+  if (fuse_reply_open(request, info) == -ENOENT) DropHandle(scope, info->fh);
 }
 
 void Create(fuse_req_t request, fuse_ino_t parent, const char* name, mode_t mode,
@@ -271,18 +290,17 @@ void Create(fuse_req_t request, fuse_ino_t parent, const char* name, mode_t mode
   RequestScope scope(request, FuseOp::kCreate);
   const auto attributes = MakeNode(scope, parent, name, NodeOfCaller(request, S_IFREG | mode));
   if (!attributes.ok()) return scope.ReplyError(attributes.status());
-  const absl::Status opened = scope.overlay().Open(attributes->ino);
+  const absl::Status opened = MakeHandle(scope, attributes->ino, info);
   if (!opened.ok()) return scope.ReplyError(opened);
   SetOpenFlags(info);
+  scope.handles().MarkReplied(info->fh);
   const fuse_entry_param entry = ToEntry(*attributes);
-  if (fuse_reply_create(request, &entry, info) == -ENOENT) {
-    scope.overlay().Release(attributes->ino);
-  }
+  if (fuse_reply_create(request, &entry, info) == -ENOENT) DropHandle(scope, info->fh);
 }
 
-void Release(fuse_req_t request, fuse_ino_t ino, fuse_file_info*) {
+void Release(fuse_req_t request, fuse_ino_t, fuse_file_info* info) {
   RequestScope scope(request, FuseOp::kRelease);
-  scope.overlay().Release(ino);
+  DropHandle(scope, info->fh);
   fuse_reply_err(request, 0);
 }
 
@@ -324,14 +342,17 @@ void Lseek(fuse_req_t request, fuse_ino_t ino, off_t offset, int whence, fuse_fi
 
 // ---- directories ----
 
-void Opendir(fuse_req_t request, fuse_ino_t, fuse_file_info* info) {
+void Opendir(fuse_req_t request, fuse_ino_t ino, fuse_file_info* info) {
   RequestScope scope(request, FuseOp::kOpendir);
-  info->fh = current.unique & ~kResendBit;
-  fuse_reply_open(request, info);
+  const absl::Status status = MakeHandle(scope, ino, info);
+  if (!status.ok()) return scope.ReplyError(status);
+  scope.handles().MarkReplied(info->fh);
+  if (fuse_reply_open(request, info) == -ENOENT) DropHandle(scope, info->fh);
 }
 
-void Releasedir(fuse_req_t request, fuse_ino_t, fuse_file_info*) {
+void Releasedir(fuse_req_t request, fuse_ino_t, fuse_file_info* info) {
   RequestScope scope(request, FuseOp::kReleasedir);
+  DropHandle(scope, info->fh);
   fuse_reply_err(request, 0);
 }
 
@@ -443,8 +464,8 @@ const fuse_lowlevel_ops& FuseOperations() {
   return operations;
 }
 
-void SetCurrentRequest(int thread, uint64_t unique, uint32_t opcode) {
-  current = {thread, unique, opcode};
+void SetCurrentRequest(int thread, uint64_t unique, uint32_t opcode, uint64_t node) {
+  current = {thread, unique, opcode, node};
 }
 
 }  // namespace pbkfs

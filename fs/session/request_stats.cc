@@ -29,10 +29,10 @@ int64_t MonotonicNanos() {
 }
 
 void RequestStats::End(int thread, FuseOp op, int error, int64_t now_nanos) {
-  std::atomic<int64_t>& started = started_[static_cast<size_t>(thread)];
+  std::atomic<int64_t>& started = started_[static_cast<size_t>(thread)].began;
   const int64_t nanos = now_nanos - started.load(std::memory_order_relaxed);
   started.store(0, std::memory_order_relaxed);
-  PerOp& figures = ops_[static_cast<size_t>(op)];
+  PerOp& figures = counters_.ops[static_cast<size_t>(op)];
   figures.requests.fetch_add(1, std::memory_order_relaxed);
   figures.nanos.fetch_add(nanos, std::memory_order_relaxed);
   const double seconds = static_cast<double>(nanos) * 1e-9;
@@ -40,35 +40,40 @@ void RequestStats::End(int thread, FuseOp op, int error, int64_t now_nanos) {
   figures.buckets[static_cast<size_t>(bound - kBucketBounds.begin())].fetch_add(
       1, std::memory_order_relaxed);
   if (error == 0) return;
-  MutexLock lock(&errors_mutex_);
-  ++errors_[{op, error}];
+  const auto number = static_cast<size_t>(error);
+  counters_.errors[static_cast<size_t>(op)][number < Counters::kErrors ? number : 0].fetch_add(
+      1, std::memory_order_relaxed);
 }
 
 FuseFigures RequestStats::Figures(int64_t now_nanos) const {
   FuseFigures figures;
   for (size_t i = 0; i < kOps; ++i) {
-    const uint64_t requests = ops_[i].requests.load(std::memory_order_relaxed);
+    const PerOp& counted = counters_.ops[i];
+    const uint64_t requests = counted.requests.load(std::memory_order_relaxed);
     if (requests == 0) continue;
     const std::string name(FuseOpName(static_cast<FuseOp>(i)));
     figures.requests[name] = requests;
     FuseFigures::Latency& latency = figures.latency[name];
-    latency.sum_seconds = static_cast<double>(ops_[i].nanos.load(std::memory_order_relaxed)) * 1e-9;
-    for (const auto& bucket : ops_[i].buckets) {
+    latency.sum_seconds = static_cast<double>(counted.nanos.load(std::memory_order_relaxed)) * 1e-9;
+    for (const auto& bucket : counted.buckets) {
       latency.buckets.push_back(bucket.load(std::memory_order_relaxed));
+    }
+    for (size_t error = 0; error < Counters::kErrors; ++error) {
+      const uint64_t count = counters_.errors[i][error].load(std::memory_order_relaxed);
+      if (count > 0) figures.errors[{name, static_cast<int>(error)}] = count;
     }
   }
   int64_t oldest = now_nanos;
-  for (const auto& started : started_) {
-    const int64_t began = started.load(std::memory_order_relaxed);
+  for (const Current& current : started_) {
+    const int64_t began = current.began.load(std::memory_order_relaxed);
     if (began == 0) continue;
     ++figures.inflight;
-    oldest = std::min(oldest, began);
+    if (began >= oldest) continue;
+    oldest = began;
+    figures.oldest_op = std::string(FuseOpName(current.op.load(std::memory_order_relaxed)));
+    figures.oldest_ino = current.ino.load(std::memory_order_relaxed);
   }
   figures.oldest_age = absl::Nanoseconds(now_nanos - oldest);
-  MutexLock lock(&errors_mutex_);
-  for (const auto& [key, count] : errors_) {
-    figures.errors[{std::string(FuseOpName(key.first)), key.second}] = count;
-  }
   return figures;
 }
 

@@ -14,7 +14,6 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
-#include "fs/base/mutex.h"
 
 namespace pbkfs {
 
@@ -62,6 +61,9 @@ struct FuseFigures {
   std::map<std::string, Latency> latency;  // By operation; only those that occurred.
   uint64_t inflight = 0;
   absl::Duration oldest_age;  // Of the requests in flight; 0 where there is none.
+  std::string oldest_op;
+  uint64_t oldest_ino = 0;
+  uint64_t resent = 0;  // Requests that the kernel sent again after a process had died.
 };
 
 // The clock of RequestStats: nanoseconds since some moment before the process began.
@@ -69,11 +71,20 @@ int64_t MonotonicNanos();
 
 class RequestStats {
  public:
-  explicit RequestStats(int threads) : started_(static_cast<size_t>(threads)) {}
+  // What is counted; all zeros is a valid state, so that it can lie in memory that outlives the
+  // process.
+  struct Counters;
+
+  // Counts in `counters`, which outlives this object.
+  RequestStats(int threads, Counters* counters)
+      : counters_(*counters), started_(static_cast<size_t>(threads)) {}
 
   // `thread` is the number of the session's thread that serves the request.
-  void Begin(int thread, int64_t now_nanos) {
-    started_[static_cast<size_t>(thread)].store(now_nanos, std::memory_order_relaxed);
+  void Begin(int thread, FuseOp op, uint64_t ino, int64_t now_nanos) {
+    Current& current = started_[static_cast<size_t>(thread)];
+    current.op.store(op, std::memory_order_relaxed);
+    current.ino.store(ino, std::memory_order_relaxed);
+    current.began.store(now_nanos, std::memory_order_relaxed);
   }
   void End(int thread, FuseOp op, int error, int64_t now_nanos);
 
@@ -87,13 +98,23 @@ class RequestStats {
     std::atomic<int64_t> nanos{0};
     std::array<std::atomic<uint64_t>, kBounds + 1> buckets{};
   };
+  struct Current {
+    std::atomic<int64_t> began{0};  // 0 = idle.
+    std::atomic<FuseOp> op{};
+    std::atomic<uint64_t> ino{0};
+  };
   friend absl::Span<const double> FuseLatencyBounds();
   static const std::array<double, kBounds> kBucketBounds;
 
-  std::array<PerOp, kOps> ops_;
-  std::vector<std::atomic<int64_t>> started_;  // When each thread's request began; 0 = idle.
-  mutable Mutex errors_mutex_;
-  std::map<std::pair<FuseOp, int>, uint64_t> errors_ ABSL_GUARDED_BY(errors_mutex_);
+  Counters& counters_;
+  std::vector<Current> started_;  // Of each thread.
+};
+
+struct RequestStats::Counters {
+  // Linux's errno values lie below 134; what is beyond is counted as 0.
+  static constexpr size_t kErrors = 134;
+  std::array<PerOp, kOps> ops;
+  std::array<std::array<std::atomic<uint64_t>, kErrors>, kOps> errors;
 };
 
 }  // namespace pbkfs

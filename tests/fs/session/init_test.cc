@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstring>
 #include <string>
 
@@ -25,8 +26,6 @@ class InitTest : public testing::Test {
       return reply;
     }
     UniqueFd kernel(ends[0]);
-    auto session = FuseSession::Start(UniqueFd(ends[1]), &fs_.overlay(), SessionOptions{1, "test"});
-    EXPECT_TRUE(session.ok()) << session.status();
     fuse_in_header header = {};
     header.len = sizeof(header) + sizeof(offer);
     header.opcode = FUSE_INIT;
@@ -35,10 +34,21 @@ class InitTest : public testing::Test {
     message.append(reinterpret_cast<const char*>(&offer), sizeof(offer));
     EXPECT_EQ(send(kernel.get(), message.data(), message.size(), 0),
               static_cast<ssize_t>(message.size()));
+    const auto memory = *SessionMemory::Create(fs_.overlay().session_nonce());
+    auto session = FuseSession::Start(UniqueFd(ends[1]), &fs_.overlay(), memory.get(),
+                                      SessionOptions{1, "test"});
+    EXPECT_TRUE(session.ok()) << session.status();
+    // Before anything else, interrupts are switched off.
+    fuse_out_header no_interrupt = {};
+    EXPECT_EQ(recv(kernel.get(), &no_interrupt, sizeof(no_interrupt), 0),
+              static_cast<ssize_t>(sizeof(no_interrupt)));
+    EXPECT_EQ(no_interrupt.error, -ENOSYS);
+    EXPECT_EQ(no_interrupt.unique, header.unique | 1);
     char answer[sizeof(fuse_out_header) + sizeof(fuse_init_out)];
     EXPECT_EQ(recv(kernel.get(), answer, sizeof(answer), 0), static_cast<ssize_t>(sizeof(answer)));
     memcpy(&reply, answer + sizeof(fuse_out_header), sizeof(reply));
-    kernel.Reset();  // The connection ends.
+    kernel.Reset();  // The connection ends …
+    session->reset();  // … before its memory.
     return reply;
   }
 

@@ -101,7 +101,9 @@ void MountedOverlay::Mount() {
   options.read_only = options_.read_only;
   absl::StatusOr<UniqueFd> fuse = MountFuse(options);
   ASSERT_TRUE(fuse.ok()) << fuse.status();
-  auto session = FuseSession::Start(*std::move(fuse), &fs_.overlay(), SessionOptions{});
+  memory_ = *SessionMemory::Create(fs_.overlay().session_nonce());
+  auto session =
+      FuseSession::Start(*std::move(fuse), &fs_.overlay(), memory_.get(), SessionOptions{});
   ASSERT_TRUE(session.ok()) << session.status();
   session_ = *std::move(session);
 }

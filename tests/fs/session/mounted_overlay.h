@@ -15,6 +15,7 @@
 
 #include "fs/base/unique_fd.h"
 #include "fs/session/fuse_session.h"
+#include "fs/session/session_memory.h"
 #include "tests/fs/overlay/overlay_fixture.h"
 
 namespace pbkfs::testsupport {
@@ -49,6 +50,7 @@ class MountedOverlay {
   const OverlayOptions options_;
   OverlayFixture fs_;
   std::string target_;
+  std::unique_ptr<SessionMemory> memory_;
   std::unique_ptr<FuseSession> session_;
 };
 
