@@ -1,5 +1,7 @@
 #include "service/daemon.h"
 
+#include <signal.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -21,26 +23,50 @@
 #include "grpcpp/ext/proto_server_reflection_plugin.h"
 #include "grpcpp/server.h"
 #include "grpcpp/server_builder.h"
+#include "service/acceptor.h"
 #include "service/catalog_lock.h"
 #include "service/catalog_service.h"
 #include "service/diff_service.h"
 #include "service/health_service.h"
 #include "service/image_registry.h"
+#include "service/keeper/mount_keeper.h"
+#include "service/keeper/unix_socket.h"
 #include "service/limits.h"
 #include "service/logging.h"
 #include "service/metrics.h"
 #include "service/metrics_server.h"
 #include "service/mount_manager.h"
+#include "service/mount_registry.h"
 #include "service/mount_service.h"
 #include "service/path_policy.h"
 #include "service/stats_logger.h"
-#include "service/unix_socket.h"
 #include "spdlog/spdlog.h"
 
 namespace pbkfs {
 namespace {
 
-constexpr mode_t kSocketMode = 0660;
+sigset_t DaemonSignals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&signals, signal);
+  return signals;
+}
+
+int WaitForStopSignal() {
+  const sigset_t signals = DaemonSignals();
+  while (true) {
+    int signal_number = 0;
+    if (sigwait(&signals, &signal_number) == 0 && signal_number != SIGHUP) return signal_number;
+  }
+}
+
+// Whether somebody has lost patience since the last call.
+bool AnotherStopSignal() {
+  const sigset_t signals = DaemonSignals();
+  const timespec now = {};
+  const int signal_number = sigtimedwait(&signals, nullptr, &now);
+  return signal_number == SIGTERM || signal_number == SIGINT;
+}
 
 absl::Status MakeDirectory(const std::string& path) {
   if (mkdir(path.c_str(), 0700) == 0 || errno == EEXIST) return absl::OkStatus();
@@ -49,29 +75,32 @@ absl::Status MakeDirectory(const std::string& path) {
 }
 
 absl::StatusOr<std::unique_ptr<grpc::Server>> StartServer(
-    const DaemonOptions& options, const std::vector<grpc::Service*>& services) {
+    const std::vector<grpc::Service*>& services) {
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  // It listens nowhere: the acceptor brings its connections.
   grpc::ServerBuilder builder;
-  // Two daemons must never share a socket.
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
-  for (const std::string& path : options.listen_paths) {
-    PBKFS_RETURN_IF_ERROR(PrepareSocketPath(path));
-    builder.AddListeningPort(absl::StrCat("unix:", path), grpc::InsecureServerCredentials());
-  }
   for (grpc::Service* service : services) builder.RegisterService(service);
-  // The socket never exists with wider permissions, not even for a moment.
-  const mode_t umask_before = umask(0777 & ~kSocketMode);
   std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
-  umask(umask_before);
-  if (server == nullptr) {
-    return absl::UnavailableError(absl::StrCat("can't listen on ",
-                                               absl::StrJoin(options.listen_paths, ", "),
-                                               "; choose another path with --listen unix:PATH"));
-  }
-  for (const std::string& path : options.listen_paths) {
-    if (chmod(path.c_str(), kSocketMode) != 0) return ErrnoError(errno, path);
-  }
+  if (server == nullptr) return absl::InternalError("gRPC starts no server");
   return server;
+}
+
+absl::StatusOr<std::vector<UniqueFd>> Listen(const DaemonOptions& options) {
+  std::vector<UniqueFd> listeners;
+  for (const std::string& path : options.listen_paths) {
+    PBKFS_ASSIGN_OR_RETURN(UniqueFd listener, ListenAt(path));
+    listeners.push_back(std::move(listener));
+  }
+  return listeners;
+}
+
+// Memory that this process waits for must not be made free by writing into our own mounts.
+void BecomeIoFlusher() {
+  if (prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) != 0) {
+    spdlog::debug(
+        "PR_SET_IO_FLUSHER is not allowed here: under extreme lack of memory a mount "
+        "may be slow");
+  }
 }
 
 absl::StatusOr<std::unique_ptr<MetricsServer>> StartMetrics(const DaemonOptions& options,
@@ -91,11 +120,12 @@ absl::StatusOr<std::unique_ptr<MetricsServer>> StartMetrics(const DaemonOptions&
   return nullptr;
 }
 
-// Ends the process if it is not destroyed in time.
+// Ends the process if it is neither destroyed nor restarted in time.
 class StopLimit {
  public:
-  explicit StopLimit(absl::Duration limit)
-      : watch_([this, deadline = absl::Now() + limit] { Watch(deadline); }) {}
+  explicit StopLimit(absl::Duration limit) : limit_(limit), deadline_(absl::Now() + limit) {
+    watch_ = std::thread([this] { Watch(); });
+  }
   ~StopLimit() {
     {
       MutexLock lock(&mutex_);
@@ -104,12 +134,16 @@ class StopLimit {
     }
     watch_.join();
   }
+  void Restart() {
+    MutexLock lock(&mutex_);
+    deadline_ = absl::Now() + limit_;
+  }
 
  private:
-  void Watch(absl::Time deadline) {
+  void Watch() {
     MutexLock lock(&mutex_);
     while (!stopped_) {
-      const absl::Duration rest = deadline - absl::Now();
+      const absl::Duration rest = deadline_ - absl::Now();
       if (rest <= absl::ZeroDuration()) {
         spdlog::error(
             "a mount or a call does not come to its end: the daemon ends without it; diffs are "
@@ -120,33 +154,43 @@ class StopLimit {
     }
   }
 
+  const absl::Duration limit_;
   Mutex mutex_;
   CondVar changed_;
+  absl::Time deadline_ ABSL_GUARDED_BY(mutex_);
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread watch_;  // The last: it uses the others.
 };
 
 }  // namespace
 
-sigset_t StopSignals() {
-  sigset_t signals;
-  sigemptyset(&signals);
-  sigaddset(&signals, SIGTERM);
-  sigaddset(&signals, SIGINT);
-  return signals;
-}
-
-void BlockStopSignals() {
-  const sigset_t signals = StopSignals();
+void BlockDaemonSignals() {
+  const sigset_t signals = DaemonSignals();
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   signal(SIGPIPE, SIG_IGN);
 }
 
 absl::Status RunDaemon(const DaemonOptions& options) {
+  BecomeIoFlusher();
+  std::unique_ptr<MountKeeper> keeper;
+  KeeperClient* client = nullptr;  // The keeper, where it is another process.
+  std::vector<UniqueFd> listeners;
+  if (options.worker_socket >= 0) {
+    PBKFS_ASSIGN_OR_RETURN(std::unique_ptr<KeeperClient> connected,
+                           KeeperClient::Connect(UniqueFd(options.worker_socket)));
+    client = connected.get();
+    listeners = client->TakeListeners();
+    keeper = std::move(connected);
+  } else {
+    keeper = MakeOwnKeeper();
+    PBKFS_ASSIGN_OR_RETURN(listeners, Listen(options));
+  }
   PBKFS_RETURN_IF_ERROR(MakeDirectory(options.state_directory));
   PBKFS_RETURN_IF_ERROR(MakeDirectory(absl::StrCat(options.state_directory, "/diffs")));
   PBKFS_ASSIGN_OR_RETURN(const PathPolicy policy,
                          PathPolicy::Create(options.allowed_roots, options.state_directory));
+  PBKFS_ASSIGN_OR_RETURN(const MountRegistry registry,
+                         MountRegistry::Open(policy.state_directory()));
   std::optional<StopLimit> stop_limit;
   // Destroyed in reverse: first what listens, then what it calls.
   RpcFigures figures;
@@ -160,8 +204,14 @@ absl::Status RunDaemon(const DaemonOptions& options) {
   CatalogLockerOptions lock_options;
   lock_options.record_path = absl::StrCat(policy.state_directory(), "/catalog-locks");
   CatalogLocker locker(lock_options);
+  MountManager manager(policy, images, locker, {PosixIo(), *keeper, registry});
+  // First of all: databases wait for it.
+  if (client != nullptr) {
+    PBKFS_ASSIGN_OR_RETURN(std::vector<HeldMount> held, client->Held());
+    PBKFS_RETURN_IF_ERROR(manager.Resume(std::move(held)));
+    PBKFS_RETURN_IF_ERROR(client->Resumed());
+  }
   locker.CleanUpLeftovers();
-  MountManager manager(policy, images, locker, PosixIo());
   MountServiceImpl mount_service(manager, figures);
   CatalogServiceImpl catalog_service(policy, images, figures);
   DiffServiceImpl diff_service(policy, manager, images, PosixIo(), figures);
@@ -171,28 +221,39 @@ absl::Status RunDaemon(const DaemonOptions& options) {
                          StartMetrics(options, collector));
   PBKFS_ASSIGN_OR_RETURN(
       const std::unique_ptr<grpc::Server> server,
-      StartServer(options, {&mount_service, &catalog_service, &diff_service, &health_service}));
+      StartServer({&mount_service, &catalog_service, &diff_service, &health_service}));
+  PBKFS_ASSIGN_OR_RETURN(std::unique_ptr<Acceptor> acceptor,
+                         Acceptor::Start(std::move(listeners), *server));
   const auto stats_logger = std::make_unique<StatsLogger>(manager, options.stats_interval);
+  manager.StartRestoring();
   LogEvent(spdlog::level::info, "ready")
       .Field("version", PBKFS_VERSION)
       .Field("pid", static_cast<uint64_t>(getpid()))
       .Field("listen", absl::StrJoin(options.listen_paths, ","))
       .Field("state_dir", policy.state_directory());
+  if (client != nullptr) PBKFS_RETURN_IF_ERROR(client->Ready());
 
-  const sigset_t signals = StopSignals();
-  int signal_number = 0;
-  while (sigwait(&signals, &signal_number) != 0) {
-  }
+  const int signal_number = WaitForStopSignal();
   LogEvent(spdlog::level::info, "stopping").Field("signal", static_cast<uint64_t>(signal_number));
   stop_limit.emplace(absl::FromChrono(kStopLimit));
   manager.StartDraining();
   health_service.Stop();
+  acceptor.reset();
   server->Shutdown(absl::ToChronoTime(absl::Now() + absl::FromChrono(kShutdownGrace)));
   server->Wait();
-  if (!manager.UnmountAll()) {
+  // Mounts that are in use are waited for; what is not must come to its end.
+  const auto hurry = [&stop_limit] {
+    if (AnotherStopSignal()) return true;
+    stop_limit->Restart();
+    return false;
+  };
+  if (!manager.UnmountAll(hurry)) {
     // Sessions that have not ended can't be waited for. The kernel ends them with the process.
     LogEvent(spdlog::level::err, "stopped").Field("mounts_left", uint64_t{manager.Mounts().size()});
     _exit(1);
+  }
+  if (client == nullptr) {
+    for (const std::string& path : options.listen_paths) unlink(path.c_str());
   }
   LogEvent(spdlog::level::info, "stopped");
   return absl::OkStatus();

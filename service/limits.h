@@ -51,6 +51,21 @@ inline constexpr std::chrono::milliseconds kUnmountRetryPeriod{50};
 // An Unmount waits no longer than this, whatever the request says.
 inline constexpr std::chrono::hours kMaxUnmountWait{24};
 
+// A file of the registry of mounts: a request and its answer, with as many settings and paths as
+// they may have.
+inline constexpr size_t kMaxMountRecordBytes = 64 << 20;
+
+// Mounts that go on at the same time after a worker died: each reads lists of backups and a log.
+inline constexpr size_t kResumeThreads = 4;
+
+// A stop names the mounts that are in use this often while it waits for them.
+inline constexpr absl::Duration kBusyReportPeriod = absl::Seconds(30);
+// A stop detaches what is still in use after this long.
+inline constexpr absl::Duration kMaxBusyWait = absl::Hours(24);
+
+// A request that is in flight for this long is named in the log.
+inline constexpr absl::Duration kOldRequest = absl::Seconds(10);
+
 // A session notices within this time that its mount was detached by somebody else.
 inline constexpr std::chrono::milliseconds kDetachedGrace{1000};
 

@@ -1,11 +1,13 @@
 #include "service/live_mount.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cassert>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <map>
@@ -16,7 +18,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "fs/base/status.h"
-#include "service/keeper/mounter.h"
+#include "fs/diff/page_cache_evidence.h"
 #include "service/limits.h"
 #include "service/mount_users.h"
 #include "service/proto_convert.h"
@@ -52,6 +54,21 @@ void AbortConnection(const MountInfoEntry& mount) {
   file << "1";
 }
 
+// What has to stay open for another process to go on with the diff, in the order of HeldMount: its
+// directory, a descriptor of it that was opened before the first write and learns of every
+// write-out that fails, its lock.
+absl::StatusOr<std::vector<UniqueFd>> DescriptorsToHold(const DiffStore& diff) {
+  const int directory = diff.directory_descriptor();
+  std::vector<UniqueFd> held;
+  held.emplace_back(fcntl(directory, F_DUPFD_CLOEXEC, 0));
+  held.emplace_back(openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  held.emplace_back(fcntl(diff.lock_descriptor(), F_DUPFD_CLOEXEC, 0));
+  for (const UniqueFd& fd : held) {
+    if (!fd.valid()) return ErrnoError(errno, absl::StrCat("holding ", diff.path(), " open"));
+  }
+  return held;
+}
+
 // The diff's own words for a full disk.
 absl::Status DiffError(absl::Status status) {
   if (IsNoSpace(status)) {
@@ -62,7 +79,8 @@ absl::Status DiffError(absl::Status status) {
 
 }  // namespace
 
-LiveMount::LiveMount(MountPlan plan, Io& io) : plan_(std::move(plan)), io_(io) {
+LiveMount::LiveMount(MountPlan plan, const MountEnvironment& environment)
+    : plan_(std::move(plan)), environment_(environment) {
   catalog_lock_ = std::move(plan_.lock);
 }
 
@@ -71,15 +89,15 @@ LiveMount::~LiveMount() {
   assert(!probe_.joinable());
 }
 
-absl::StatusOr<std::shared_ptr<LiveMount>> LiveMount::Create(MountPlan plan, Io& io) {
+absl::StatusOr<std::shared_ptr<LiveMount>> LiveMount::Create(MountPlan plan,
+                                                             const MountEnvironment& environment) {
   const absl::Time start = absl::Now();
-  std::shared_ptr<LiveMount> mount(new LiveMount(std::move(plan), io));
+  std::shared_ptr<LiveMount> mount(new LiveMount(std::move(plan), environment));
   if (absl::Status status = mount->Build(); !status.ok()) {
     mount->Abandon();
     return status;
   }
   mount->build_time_ = absl::Now() - start;
-  ToProto(absl::Now(), mount->plan_.mount.mutable_create_time());
   mount->SetState(v1::MOUNT_STATE_ACTIVE, "");
   return mount;
 }
@@ -87,28 +105,85 @@ absl::StatusOr<std::shared_ptr<LiveMount>> LiveMount::Create(MountPlan plan, Io&
 absl::Status LiveMount::Build() {
   PBKFS_RETURN_IF_ERROR(DiffError(OpenDiff()));
   PBKFS_RETURN_IF_ERROR(MakeTarget());
-  FuseMountOptions mount_options;
-  mount_options.target = paths().target;
-  mount_options.mount_id = id();
-  mount_options.read_only = plan_.request.read_only();
-  PBKFS_ASSIGN_OR_RETURN(UniqueFd fuse, MountFuse(mount_options));
+  PBKFS_RETURN_IF_ERROR(MountTarget());
+  FindProtection();
+  ToProto(absl::Now(), plan_.mount.mutable_create_time());
+  StartProbe();
+  // Durable before the keeper promises anything: who is killed in between finds the mount made, or
+  // makes it again.
+  PBKFS_RETURN_IF_ERROR(environment_.registry.Save(Record()));
+  return environment_.keeper.Establish(id(), CanResend());
+}
+
+absl::Status LiveMount::MountTarget() {
+  FuseMountOptions options;
+  options.target = paths().target;
+  options.mount_id = id();
+  options.read_only = plan_.request.read_only();
+  std::vector<int> descriptors = {memory_->descriptor()};
+  for (const UniqueFd& fd : held_) descriptors.push_back(fd.get());
+  PBKFS_ASSIGN_OR_RETURN(UniqueFd fuse, environment_.keeper.Mount(options, descriptors));
+  held_.clear();
   mounted_ = true;
   if (std::optional<MountInfoEntry> info = FindMountAt(paths().target)) mount_info_ = *info;
+  WriterLock lock(&objects_mutex_);
+  PBKFS_ASSIGN_OR_RETURN(session_, FuseSession::Start(std::move(fuse), overlay_.get(),
+                                                      memory_.get(), OptionsOfSession()));
+  return absl::OkStatus();
+}
+
+SessionOptions LiveMount::OptionsOfSession() const {
   SessionOptions options;
   options.threads = static_cast<int>(plan_.request.threads());
   options.mount_id = id();
-  {
-    WriterLock lock(&objects_mutex_);
-    PBKFS_ASSIGN_OR_RETURN(session_, FuseSession::Start(std::move(fuse), overlay_.get(), options));
-  }
-  StartProbe();
-  return absl::OkStatus();
+  return options;
+}
+
+bool LiveMount::CanResend() const {
+  // For tests of what happens with kernels before 6.9.
+  return getenv("PBKFS_TEST_NO_RESEND") == nullptr && FuseSession::CanResend(*memory_);
+}
+
+void LiveMount::FindProtection() {
+  const bool full = environment_.keeper.outlives_worker() && CanResend();
+  plan_.mount.set_restart_protection(full ? v1::RESTART_PROTECTION_FULL
+                                          : v1::RESTART_PROTECTION_NONE);
+  if (full) return;
+  plan_.mount.add_warnings(
+      environment_.keeper.outlives_worker()
+          ? "no restart protection: this kernel can't send requests again (Linux 6.9 can), so the "
+            "mount ends if the worker of pbkfsd dies"
+          : "no restart protection: pbkfsd runs without a keeper, so the mount ends if it dies");
+}
+
+v1::MountRecord LiveMount::Record() const {
+  v1::MountRecord record;
+  *record.mutable_request() = plan_.request;
+  *record.mutable_mount() = plan_.mount;
+  record.set_store_path(paths().store);
+  record.set_target_path(paths().target);
+  record.set_diff_path(paths().diff);
+  record.set_made_target(made_target_);
+  record.set_boot_id(BootId());
+  return record;
+}
+
+OverlayOptions LiveMount::OptionsOfOverlay() {
+  OverlayOptions options;
+  options.read_only = plan_.request.read_only();
+  options.materialize_on_read = plan_.request.materialize_on_read();
+  options.diff_limit_bytes = plan_.request.diff_limit_bytes();
+  options.side_tree = plan_.side_tree;
+  options.stats = memory_->figures();
+  options.sync_failed = [memory = memory_.get()] { memory->SetSyncFailed(); };
+  return options;
 }
 
 absl::Status LiveMount::OpenDiff() {
   opened_diff_ = true;
   PBKFS_ASSIGN_OR_RETURN(std::unique_ptr<DiffStore> diff,
-                         DiffStore::Open(io_, paths().diff, plan_.identity));
+                         DiffStore::Open(environment_.io, paths().diff, plan_.identity));
+  PBKFS_ASSIGN_OR_RETURN(held_, DescriptorsToHold(*diff));
   const bool prepared = diff->prepared();
   if (prepared) {
     // A diff keeps the settings that it was made with; those of the request come last.
@@ -122,12 +197,11 @@ absl::Status LiveMount::OpenDiff() {
     settings.insert(settings.end(), requested.begin(), requested.end());
     plan_.settings = std::move(settings);
   }
-  OverlayOptions options;
+  PBKFS_ASSIGN_OR_RETURN(memory_, SessionMemory::Create(RandomNonce()));
+  OverlayOptions options = OptionsOfOverlay();
+  options.session_nonce = memory_->session_nonce();
   // A diff that is not prepared is written once more; the kernel refuses everybody else's writes.
   options.read_only = plan_.request.read_only() && prepared;
-  options.materialize_on_read = plan_.request.materialize_on_read();
-  options.diff_limit_bytes = plan_.request.diff_limit_bytes();
-  options.side_tree = plan_.side_tree;
   PBKFS_ASSIGN_OR_RETURN(std::unique_ptr<Overlay> overlay,
                          Overlay::Create(plan_.image, std::move(diff), options));
   absl::Status status = prepared ? DropRecoveryThatIsDone(*overlay) : PrepareClone(*overlay);
@@ -194,10 +268,15 @@ void LiveMount::Abandon() {
   StopProbe();
   if (mounted_) {
     // The session, if there is one, has no users yet; without one its descriptor is closed already.
-    if (absl::Status status = DetachFuse(paths().target); !status.ok()) {
+    absl::Status status = environment_.keeper.Unmount(id(), paths().target, UnmountMode::kDetached);
+    if (status.ok()) status = environment_.keeper.Forget(id());
+    if (!status.ok()) {
       spdlog::error("{}: undoing a mount: {}", id(), std::string(status.message()));
     }
     mounted_ = false;
+    if (status = environment_.registry.Remove(id()); !status.ok()) {
+      spdlog::error("{}: undoing a mount: {}", id(), std::string(status.message()));
+    }
   }
   {
     WriterLock lock(&objects_mutex_);
@@ -206,18 +285,19 @@ void LiveMount::Abandon() {
     if (overlay_ != nullptr) overlay_->Close().IgnoreError();
     overlay_.reset();
   }
+  held_.clear();
   RemoveTarget();
   if (!opened_diff_ || !plan_.diff_is_new) return;
   const std::string& diff = paths().diff;
   if (access(diff.c_str(), F_OK) == 0) {
-    if (absl::Status status = DiffStore::Delete(io_, diff);
+    if (absl::Status status = DiffStore::Delete(environment_.io, diff);
         !status.ok() && rmdir(diff.c_str()) != 0) {
       spdlog::warn("{}: the new diff {} stays behind: {}", id(), diff,
                    std::string(status.message()));
     }
   }
   // An empty directory that was there before is there again.
-  if (plan_.diff_exists) io_.MakeDir(diff, 0700).IgnoreError();
+  if (plan_.diff_exists) environment_.io.MakeDir(diff, 0700).IgnoreError();
 }
 
 v1::Mount LiveMount::Describe() const {
@@ -329,14 +409,17 @@ absl::Status LiveMount::DetachTarget(const UnmountOptions& options) {
   const absl::Time deadline =
       absl::Now() + std::min(options.wait, absl::FromChrono(kMaxUnmountWait));
   if (!FindMountAt(target).has_value()) return WaitForSession(options, deadline);
-  absl::Status status = UnmountFuse(target);
+  const auto unmount = [&](UnmountMode mode) {
+    return environment_.keeper.Unmount(id(), target, mode);
+  };
+  absl::Status status = unmount(UnmountMode::kPlain);
   while (!status.ok() && ErrnoOf(status) == EBUSY && absl::Now() < deadline &&
          !options.cancelled()) {
     std::this_thread::sleep_for(kUnmountRetryPeriod);
-    status = UnmountFuse(target);
+    status = unmount(UnmountMode::kPlain);
   }
   if (status.ok()) return WaitForSession(options, deadline);
-  if (options.force) return DetachFuse(target);
+  if (options.force) return unmount(UnmountMode::kDetached);
   if (ErrnoOf(status) != EBUSY) return status;
   const std::vector<std::string> users = MountUsers(mount_info_);
   return WithField(
@@ -356,6 +439,7 @@ absl::Status LiveMount::WaitForSession(const UnmountOptions& options, absl::Time
     ReaderLock lock(&objects_mutex_);
     session = session_.get();
   }
+  if (session == nullptr) return absl::OkStatus();  // It could not go on, and has ended.
   deadline = std::max(deadline, absl::Now() + absl::FromChrono(kDetachedGrace));
   while (session->alive() && absl::Now() < deadline && !options.cancelled()) {
     std::this_thread::sleep_for(kUnmountRetryPeriod);
@@ -377,40 +461,65 @@ absl::Status LiveMount::WaitForSession(const UnmountOptions& options, absl::Time
   return absl::OkStatus();
 }
 
-absl::StatusOr<UnmountResult> LiveMount::Unmount(const UnmountOptions& options) {
-  SetState(v1::MOUNT_STATE_DRAINING, "");
-  if (absl::Status status = DetachTarget(options); !status.ok()) {
-    SetState(v1::MOUNT_STATE_ACTIVE, "");
-    return Annotate(status, absl::StrCat("unmounting ", id()));
-  }
-  mounted_ = false;
-  UnmountResult result;
-  absl::Status status;
-  StopProbe();
+absl::Status LiveMount::EndSession(UnmountResult* result) {
   // The session ends by itself now; others may look at the figures until it has.
   FuseSession* session = nullptr;
   {
     ReaderLock lock(&objects_mutex_);
     session = session_.get();
   }
-  session->Join();
+  if (session != nullptr) session->Join();
   std::unique_ptr<Overlay> overlay;
   {
     WriterLock lock(&objects_mutex_);
-    result.fuse = session_->Figures();
+    if (session_ != nullptr) result->fuse = session_->Figures();
     session_.reset();
     overlay = std::move(overlay_);
   }
   // Without the lock: it waits for the disk.
-  status = overlay->Close();
-  overlay.reset();
+  return overlay == nullptr ? absl::OkStatus() : overlay->Close();
+}
+
+absl::Status LiveMount::Settle(const UnmountOptions& options, bool delete_diff) {
+  absl::Status status;
+  const bool comes_back = options.keep_record && plan_.request.restore();
+  if (comes_back || delete_diff) {
+    v1::MountRecord record = Record();
+    record.set_stopped(comes_back);
+    record.set_delete_diff(delete_diff);
+    status = environment_.registry.Save(record);
+  } else {
+    status = environment_.registry.Remove(id());
+  }
+  // The keeper's descriptors go last: until then another worker finds what is left to do.
+  const absl::Status forgotten = environment_.keeper.Forget(id());
+  return status.ok() ? forgotten : status;
+}
+
+absl::StatusOr<UnmountResult> LiveMount::Unmount(const UnmountOptions& options) {
+  SetState(v1::MOUNT_STATE_DRAINING, "");
+  if (absl::Status status = half_unmounted_ ? absl::OkStatus() : DetachTarget(options);
+      !status.ok()) {
+    SetState(failed_ ? v1::MOUNT_STATE_FAILED : v1::MOUNT_STATE_ACTIVE, failure_);
+    return Annotate(status, absl::StrCat("unmounting ", id()));
+  }
+  mounted_ = false;
+  UnmountResult result;
+  StopProbe();
+  absl::Status status = EndSession(&result);
   ReleaseCatalog();
   RemoveTarget();
-  if (options.delete_diff || plan_.request.ephemeral()) {
-    absl::Status deleted = DiffStore::Delete(io_, paths().diff);
+  const bool comes_back = options.keep_record && plan_.request.restore();
+  const bool delete_diff = options.delete_diff || (plan_.request.ephemeral() && !comes_back);
+  // The keeper holds the diff's lock, and gives it up only when nothing is left to do.
+  const absl::Status settled = Settle(options, delete_diff);
+  if (status.ok()) status = settled;
+  if (delete_diff) {
+    absl::Status deleted = DiffStore::Delete(environment_.io, paths().diff);
     result.diff_deleted = deleted.ok();
     // What a deleted diff could not write no longer matters.
     status = deleted;
+    if (status.ok()) status = environment_.registry.Remove(id());
   }
   if (!status.ok()) {
     SetState(v1::MOUNT_STATE_FAILED, std::string(status.message()));

@@ -3,6 +3,9 @@
 // built in that order and torn down in reverse; what this mount created (target, new diff) is
 // removed again when building fails.
 //
+// A mount outlives the process where there is a keeper: Resume builds the objects anew over what
+// the keeper held and the registry says.
+//
 // The manager makes sure that only one of Create and Unmount runs for a mount at a time. Everything
 // else may be called from any thread at any time.
 #ifndef PBKFS_SERVICE_LIVE_MOUNT_H_
@@ -14,6 +17,7 @@
 #include <optional>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
@@ -24,8 +28,13 @@
 #include "fs/image/image.h"
 #include "fs/overlay/overlay.h"
 #include "fs/session/fuse_session.h"
+#include "fs/session/session_memory.h"
 #include "pbkfs/v1/mount.pb.h"
+#include "pbkfs/v1/state.pb.h"
+#include "service/image_registry.h"
+#include "service/keeper/mount_keeper.h"
 #include "service/mount_plan.h"
+#include "service/mount_registry.h"
 
 namespace pbkfs {
 
@@ -42,6 +51,14 @@ struct UnmountOptions {
   std::function<bool()> cancelled = [] { return false; };  // Whether to stop waiting.
   bool force = false;                                      // Then detach all the same.
   bool delete_diff = false;
+  bool keep_record = false;  // The next daemon makes the mount again.
+};
+
+// What every mount uses; all outlive the mounts.
+struct MountEnvironment {
+  Io& io;
+  MountKeeper& keeper;
+  const MountRegistry& registry;
 };
 
 struct UnmountResult {
@@ -51,8 +68,15 @@ struct UnmountResult {
 
 class LiveMount {
  public:
-  // Mounts what `plan` says. `io` outlives the mount.
-  static absl::StatusOr<std::shared_ptr<LiveMount>> Create(MountPlan plan, Io& io);
+  // Mounts what `plan` says.
+  static absl::StatusOr<std::shared_ptr<LiveMount>> Create(MountPlan plan,
+                                                           const MountEnvironment& environment);
+  // Goes on with a mount whose process died. Where that is not possible its users get errors, and
+  // the mount that is returned is FAILED and can only be unmounted. UNIMPLEMENTED: another version
+  // of this program could go on with it, and nothing was changed.
+  static absl::StatusOr<std::shared_ptr<LiveMount>> Resume(const v1::MountRecord& record,
+                                                           HeldMount held, ImageRegistry& images,
+                                                           const MountEnvironment& environment);
   // Unmounted before.
   ~LiveMount();
 
@@ -68,22 +92,41 @@ class LiveMount {
   bool Healthy() const;
   // Seconds that Create took.
   absl::Duration build_time() const { return build_time_; }
+  // The kernel's side is gone, and the process died before it had finished: Unmount does the rest.
+  bool half_unmounted() const { return half_unmounted_; }
+
+  // Whether an Unmount that failed has left the mount as it was.
+  bool still_mounted() const;
+
+  // A mount that went on without the locks of its catalog gets them later.
+  const MountPlan& plan() const { return plan_; }
+  void SetCatalogLock(std::unique_ptr<CatalogLock> lock);
 
   // FAILED_PRECONDITION (TARGET_BUSY), the mount stays, while files are open; any other error means
   // that it is gone and what was not as it should be.
   absl::StatusOr<UnmountResult> Unmount(const UnmountOptions& options);
 
  private:
-  LiveMount(MountPlan plan, Io& io);
+  LiveMount(MountPlan plan, const MountEnvironment& environment);
 
   absl::Status Build();
   absl::Status OpenDiff();
+  absl::Status MountTarget();
+  absl::Status TakeOver(HeldMount held);
+  OverlayOptions OptionsOfOverlay();
+  SessionOptions OptionsOfSession() const;
+  bool CanResend() const;
+  void FindProtection();
+  v1::MountRecord Record() const;
   absl::Status PrepareClone(Overlay& overlay);
   absl::Status DropRecoveryThatIsDone(Overlay& overlay);
   absl::Status MakeTarget();
   // Undoes a Build that failed.
   void Abandon();
 
+  absl::Status EndSession(UnmountResult* result);
+  // Nobody goes on with the mount after this.
+  absl::Status Settle(const UnmountOptions& options, bool delete_diff);
   absl::Status DetachTarget(const UnmountOptions& options);
   // After the target was detached: until nobody uses the mount.
   absl::Status WaitForSession(const UnmountOptions& options, absl::Time deadline);
@@ -98,12 +141,19 @@ class LiveMount {
   void SetState(v1::MountState state, std::string reason);
 
   MountPlan plan_;
-  Io& io_;
+  const MountEnvironment environment_;
   absl::Duration build_time_;
   bool made_target_ = false;
   bool opened_diff_ = false;
   bool mounted_ = false;
-  MountInfoEntry mount_info_;  // As it was right after mount(2).
+  bool half_unmounted_ = false;
+  bool failed_ = false;         // It could not go on; there are no objects.
+  std::string failure_;         // Why.
+  std::vector<UniqueFd> held_;  // What the keeper gets of the diff, until it has it.
+  MountInfoEntry mount_info_;   // As it was right after mount(2).
+
+  // Outlives the overlay and the session, which count in it.
+  std::unique_ptr<SessionMemory> memory_;
 
   // Held shared by whoever looks at the figures, exclusively while the objects come and go.
   mutable SharedMutex objects_mutex_;

@@ -119,6 +119,11 @@ absl::StatusOr<MountPlan> LockAndPlan(const v1::MountRequest& request, const Req
       "is done with it");
 }
 
+absl::StatusOr<std::unique_ptr<CatalogLock>> LockAgain(const MountPlan& plan,
+                                                       CatalogLocker& locker) {
+  return locker.Lock(DirectoriesOf(*plan.image));
+}
+
 absl::Status PredictLock(MountPlan* plan) {
   if (plan->request.catalog_lock() == v1::CATALOG_LOCK_OFF) return absl::OkStatus();
   const absl::Status lockable = CatalogLocker::CheckLockable(DirectoriesOf(*plan->image));

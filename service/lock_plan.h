@@ -2,6 +2,8 @@
 #ifndef PBKFS_SERVICE_LOCK_PLAN_H_
 #define PBKFS_SERVICE_LOCK_PLAN_H_
 
+#include <memory>
+
 #include "absl/status/statusor.h"
 #include "fs/base/io.h"
 #include "pbkfs/v1/mount.pb.h"
@@ -19,6 +21,10 @@ absl::StatusOr<MountPlan> LockAndPlan(const v1::MountRequest& request, const Req
 
 // What LockAndPlan would do, for a plan that was made without locks: nothing is changed.
 absl::Status PredictLock(MountPlan* plan);
+
+// The locks for a mount that went on: its process died, and its locks with it.
+absl::StatusOr<std::unique_ptr<CatalogLock>> LockAgain(const MountPlan& plan,
+                                                       CatalogLocker& locker);
 
 }  // namespace pbkfs
 

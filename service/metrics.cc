@@ -101,6 +101,9 @@ void AddFuse(const std::string& mount, const FuseFigures& fuse, MetricFamilies* 
         {{"mount", mount}, {"op", key.first}, {"errno", name == nullptr ? "UNKNOWN" : name}},
         AsDouble(count));
   }
+  out->Counter("pbkfs_requests_resent_total",
+               "Requests that the kernel sent again after a worker had died.", labels,
+               AsDouble(fuse.resent));
   out->Gauge("pbkfs_fuse_inflight_requests", "Requests that have no answer yet.", labels,
              AsDouble(fuse.inflight));
   out->Gauge("pbkfs_fuse_oldest_request_age_seconds", "Age of the oldest of them.", labels,
@@ -148,6 +151,8 @@ void AddMount(const LiveMount& mount, std::map<std::string, int>* states, Latenc
 void AddDaemon(const MountManager& manager, const RpcFigures& rpc, MetricFamilies* out) {
   out->Gauge("pbkfs_build_info", "Version of the daemon; always 1.", {{"version", PBKFS_VERSION}},
              1);
+  out->Counter("pbkfs_worker_restarts_total", "Workers that died and were replaced.", {},
+               AsDouble(manager.WorkerRestarts()));
   const ImageCacheFigures caches = manager.CacheFigures();
   out->Gauge("pbkfs_page_index_bytes", "Bytes of page indexes in memory.", {},
              static_cast<double>(caches.page_index_bytes));

@@ -44,8 +44,16 @@ std::string ChainText(const v1::Mount& mount) {
 }  // namespace
 
 MountManager::MountManager(const PathPolicy& policy, ImageRegistry& images, CatalogLocker& locker,
-                           Io& io)
-    : policy_(policy), images_(images), locker_(locker), io_(io), start_time_(absl::Now()) {}
+                           const MountEnvironment& environment)
+    : policy_(policy),
+      images_(images),
+      locker_(locker),
+      environment_(environment),
+      start_time_(absl::Now()) {}
+
+MountManager::~MountManager() {
+  if (restoring_.joinable()) restoring_.join();
+}
 
 absl::StatusOr<std::shared_ptr<LiveMount>> MountManager::FindExisting(
     const v1::MountRequest& request) const {
@@ -111,8 +119,10 @@ absl::StatusOr<v1::Mount> MountManager::Mount(const v1::MountRequest& original) 
     }
   }
   if (request.validate_only()) {
-    PBKFS_ASSIGN_OR_RETURN(const ChosenBackup chosen, ChooseBackup(request, where, images_, io_));
-    PBKFS_ASSIGN_OR_RETURN(MountPlan plan, PlanMount(chosen.request, where, images_, io_));
+    PBKFS_ASSIGN_OR_RETURN(const ChosenBackup chosen,
+                           ChooseBackup(request, where, images_, environment_.io));
+    PBKFS_ASSIGN_OR_RETURN(MountPlan plan,
+                           PlanMount(chosen.request, where, images_, environment_.io));
     PBKFS_RETURN_IF_ERROR(PredictLock(&plan));
     if (!chosen.why.empty()) plan.mount.add_warnings(chosen.why);
     return plan.mount;
@@ -127,11 +137,13 @@ absl::StatusOr<v1::Mount> MountManager::Mount(const v1::MountRequest& original) 
 
 absl::StatusOr<v1::Mount> MountManager::MakeMount(const v1::MountRequest& request,
                                                   const RequestPaths& where) {
-  PBKFS_ASSIGN_OR_RETURN(const ChosenBackup chosen, ChooseBackup(request, where, images_, io_));
-  PBKFS_ASSIGN_OR_RETURN(MountPlan plan, LockAndPlan(chosen.request, where, images_, locker_, io_));
+  PBKFS_ASSIGN_OR_RETURN(const ChosenBackup chosen,
+                         ChooseBackup(request, where, images_, environment_.io));
+  PBKFS_ASSIGN_OR_RETURN(MountPlan plan, LockAndPlan(chosen.request, where, images_, locker_,
+                                                     environment_.io));
   if (!chosen.why.empty()) plan.mount.add_warnings(chosen.why);
   PBKFS_ASSIGN_OR_RETURN(const std::shared_ptr<LiveMount> mount,
-                         LiveMount::Create(std::move(plan), io_));
+                         LiveMount::Create(std::move(plan), environment_));
   const v1::Mount description = mount->Describe();
   LogEvent(spdlog::level::info, "mounted")
       .Field("mount", description.mount_id())
@@ -167,6 +179,16 @@ absl::StatusOr<std::string> MountManager::FindUnmountId(const v1::UnmountRequest
 
 absl::StatusOr<v1::UnmountResponse> MountManager::Unmount(const v1::UnmountRequest& request,
                                                           const std::function<bool()>& cancelled) {
+  UnmountOptions options;
+  options.wait = request.has_wait() ? FromProto(request.wait()) : absl::ZeroDuration();
+  options.cancelled = cancelled;
+  options.force = request.force();
+  options.delete_diff = request.delete_diff();
+  return UnmountWith(request, std::move(options));
+}
+
+absl::StatusOr<v1::UnmountResponse> MountManager::UnmountWith(const v1::UnmountRequest& request,
+                                                              UnmountOptions options) {
   v1::UnmountResponse response;
   response.set_mount_id(request.mount_id());
   std::shared_ptr<LiveMount> mount;
@@ -181,13 +203,8 @@ absl::StatusOr<v1::UnmountResponse> MountManager::Unmount(const v1::UnmountReque
   }
   response.set_mount_id(mount->id());
   response.set_diff_dir(mount->request().diff_dir());
-  UnmountOptions options;
-  options.wait = request.has_wait() ? FromProto(request.wait()) : absl::ZeroDuration();
-  options.cancelled = cancelled;
-  options.force = request.force();
-  options.delete_diff = request.delete_diff();
   const absl::StatusOr<UnmountResult> result = mount->Unmount(options);
-  if (!result.ok() && mount->Describe().state() == v1::MOUNT_STATE_ACTIVE) {
+  if (!result.ok() && mount->still_mounted()) {
     MutexLock lock(&mutex_);
     slots_[mount->id()].pending = false;
     return result.status();
@@ -290,21 +307,33 @@ void MountManager::StartDraining() {
   draining_ = true;
 }
 
-bool MountManager::UnmountAll() {
-  for (const auto& mount : Mounts()) {
-    v1::UnmountRequest request;
-    request.set_mount_id(mount->id());
-    absl::StatusOr<v1::UnmountResponse> response = Unmount(request);
-    if (ReasonOf(response.status()) == reason::kTargetBusy) {
-      spdlog::warn("{}; it is detached", std::string(response.status().message()));
-      request.set_force(true);
-      response = Unmount(request);
+bool MountManager::UnmountAll(const std::function<bool()>& hurry) {
+  const absl::Time deadline = absl::Now() + kMaxBusyWait;
+  absl::Time report;  // When busy mounts are named next.
+  while (true) {
+    const bool force = hurry() || absl::Now() > deadline;
+    const bool names = absl::Now() >= report;
+    bool busy = false;
+    for (const auto& mount : Mounts()) {
+      v1::UnmountRequest request;
+      request.set_mount_id(mount->id());
+      UnmountOptions options;
+      options.force = force;
+      options.keep_record = true;
+      const absl::StatusOr<v1::UnmountResponse> response = UnmountWith(request, options);
+      if (response.ok()) continue;
+      const bool in_use = ReasonOf(response.status()) == reason::kTargetBusy && !force;
+      busy |= in_use;
+      if (!in_use) {
+        spdlog::error("{}: {}", mount->id(), std::string(response.status().message()));
+      } else if (names) {
+        spdlog::warn("waiting to stop: {}", std::string(response.status().message()));
+      }
     }
-    if (!response.ok()) {
-      spdlog::error("{}: {}", mount->id(), std::string(response.status().message()));
-    }
+    if (!busy) return Mounts().empty();
+    if (names) report = absl::Now() + kBusyReportPeriod;
+    absl::SleepFor(absl::FromChrono(kUnmountRetryPeriod));
   }
-  return Mounts().empty();
 }
 
 }  // namespace pbkfs

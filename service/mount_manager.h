@@ -10,6 +10,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -31,7 +32,17 @@ namespace pbkfs {
 class MountManager {
  public:
   // All outlive the manager.
-  MountManager(const PathPolicy& policy, ImageRegistry& images, CatalogLocker& locker, Io& io);
+  MountManager(const PathPolicy& policy, ImageRegistry& images, CatalogLocker& locker,
+               const MountEnvironment& environment);
+  // Waits for what StartRestoring began.
+  ~MountManager();
+
+  // Goes on with the mounts that the keeper holds, before anybody calls. UNIMPLEMENTED where
+  // another version of this program is needed.
+  absl::Status Resume(std::vector<HeldMount> held);
+  // In the background: finishes what a worker that died had begun, makes the mounts again that
+  // ended with the last daemon, and locks the catalogs of mounts that went on without locks.
+  void StartRestoring();
 
   // The mount that is there now, or would be there.
   absl::StatusOr<v1::Mount> Mount(const v1::MountRequest& request);
@@ -55,11 +66,14 @@ class MountManager {
   ImageCacheFigures CacheFigures() const { return images_.Figures(); }
   absl::Duration Uptime() const { return absl::Now() - start_time_; }
 
+  // Worker processes that died before this one.
+  uint64_t WorkerRestarts() const { return environment_.keeper.restarts(); }
+
   // From now on Mount answers UNAVAILABLE (DRAINING).
   void StartDraining();
-  // Unmounts everything; what is busy is named in the log and detached. False where a mount is
-  // still there.
-  bool UnmountAll();
+  // Unmounts everything. What is in use is named in the log from time to time, and waited for until
+  // `hurry` says that it has to be detached. False where a mount is still there.
+  bool UnmountAll(const std::function<bool()>& hurry);
 
  private:
   struct Slot {
@@ -79,13 +93,22 @@ class MountManager {
   absl::StatusOr<std::string> FindUnmountId(const v1::UnmountRequest& request) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::StatusOr<v1::Mount> MakeMount(const v1::MountRequest& request, const RequestPaths& where);
+  // restoring.cc
+  void ResumeOne(const v1::MountRecord& record, HeldMount held, absl::Status* status);
+  void Restore(const std::vector<v1::MountRecord>& records);
+  void RestoreOne(const v1::MountRecord& record);
+  void LockCatalogs();
+  std::map<std::string, std::shared_ptr<LiveMount>> SharedMounts() const;
+
+  absl::StatusOr<v1::UnmountResponse> UnmountWith(const v1::UnmountRequest& request,
+                                                  UnmountOptions options);
   void Retire(const std::string& mount_id, const UnmountResult& result);
   void FillStats(const LiveMount& mount, v1::StatsResponse* response) const;
 
   const PathPolicy& policy_;
   ImageRegistry& images_;
   CatalogLocker& locker_;
-  Io& io_;
+  const MountEnvironment environment_;
   const absl::Time start_time_;
 
   mutable Mutex mutex_;
@@ -93,6 +116,7 @@ class MountManager {
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
   std::map<std::string, FuseFigures::Latency> retired_latency_ ABSL_GUARDED_BY(mutex_);
   Histogram mount_durations_ ABSL_GUARDED_BY(mutex_);
+  std::thread restoring_;
 };
 
 }  // namespace pbkfs

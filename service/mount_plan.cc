@@ -178,7 +178,6 @@ void AddWarnings(MountPlan* plan) {
   if (plan->request.force()) {
     warn("mounted by force: a backup of the chain may be damaged");
   }
-  warn("no restart protection: the mount ends if pbkfsd dies");
   if (!plan->diff_is_new && plan->request.settings_size() > 0) {
     warn(
         "the diff exists: its configuration files are as they were left, and settings of this "
@@ -212,7 +211,38 @@ absl::Status FillClone(MountPlan* plan) {
   return absl::OkStatus();
 }
 
+absl::Status MakeSideTree(const std::shared_ptr<const WalArchive>& archive, bool recovers,
+                          MountPlan* plan) {
+  PBKFS_ASSIGN_OR_RETURN(plan->side_tree, plan->image->MakeExternalTree());
+  // A server that is to recover gets the directory even where there is no archive: it tells that
+  // from a mount that is not there.
+  if (archive != nullptr || recovers) {
+    plan->side_tree = MakeWalTree(std::move(plan->side_tree), archive, plan->image->Time());
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
+
+absl::StatusOr<MountPlan> PlanAgain(const v1::MountRecord& record, ImageRegistry& images) {
+  MountPlan plan;
+  plan.request = record.request();
+  plan.where.paths = {record.store_path(), record.target_path(), record.diff_path()};
+  plan.where.target_exists = !record.made_target();
+  plan.diff_exists = true;
+  plan.mount = record.mount();
+  PBKFS_ASSIGN_OR_RETURN(const std::unique_ptr<Catalog> catalog,
+                         Catalog::Open(record.store_path()));
+  PBKFS_ASSIGN_OR_RETURN(const std::shared_ptr<const Instance> instance,
+                         catalog->OpenInstance(plan.request.instance()));
+  PBKFS_ASSIGN_OR_RETURN(plan.image,
+                         images.Get(instance, plan.mount.backup_id(), plan.request.force()));
+  plan.identity = DiffIdentityOf(*plan.image, plan.request.instance(), plan.mount.owner());
+  PBKFS_ASSIGN_OR_RETURN(const std::shared_ptr<const WalArchive> archive,
+                         OpenWalArchive(*plan.image, record.store_path(), images));
+  PBKFS_RETURN_IF_ERROR(MakeSideTree(archive, plan.mount.has_recovery(), &plan));
+  return plan;
+}
 
 absl::StatusOr<RequestPaths> ResolvePaths(const v1::MountRequest& request,
                                           const PathPolicy& policy) {
@@ -245,7 +275,6 @@ absl::StatusOr<MountPlan> PlanMount(const v1::MountRequest& request, const Reque
   FillFromImage(*plan.image, &plan.mount);
 
   plan.identity = DiffIdentityOf(*plan.image, request.instance(), plan.mount.owner());
-
   PBKFS_RETURN_IF_ERROR(CheckTarget(plan));
   PBKFS_RETURN_IF_ERROR(FillDiff(&plan, io));
   PBKFS_ASSIGN_OR_RETURN(const std::shared_ptr<const WalArchive> archive,
@@ -253,12 +282,7 @@ absl::StatusOr<MountPlan> PlanMount(const v1::MountRequest& request, const Reque
   std::vector<std::string> wal_warnings;
   PBKFS_RETURN_IF_ERROR(PlanRecovery(&plan, archive.get(), &wal_warnings));
   PBKFS_RETURN_IF_ERROR(FillClone(&plan));
-  PBKFS_ASSIGN_OR_RETURN(plan.side_tree, plan.image->MakeExternalTree());
-  // A server that is to recover gets the directory even where there is no archive: it tells that
-  // from a mount that is not there.
-  if (archive != nullptr || plan.recovery.has_value()) {
-    plan.side_tree = MakeWalTree(std::move(plan.side_tree), archive, plan.image->Time());
-  }
+  PBKFS_RETURN_IF_ERROR(MakeSideTree(archive, plan.recovery.has_value(), &plan));
   AddWarnings(&plan);
   for (const std::string& text : wal_warnings) plan.mount.add_warnings(ToUtf8(text));
   plan.mount.set_start_command(

@@ -13,6 +13,7 @@
 #include "fs/diff/diff_store.h"
 #include "fs/image/image.h"
 #include "pbkfs/v1/mount.pb.h"
+#include "pbkfs/v1/state.pb.h"
 #include "service/catalog_lock.h"
 #include "service/clone_settings.h"
 #include "service/default_config.h"
@@ -67,6 +68,10 @@ struct MountPlan {
 // Opens the catalog and looks at target and diff. Changes nothing.
 absl::StatusOr<MountPlan> PlanMount(const v1::MountRequest& request, const RequestPaths& where,
                                     ImageRegistry& images, Io& io);
+
+// The plan of a mount that was made before: what `record` says, with its image opened again. Never
+// looks at the target, which may be ours.
+absl::StatusOr<MountPlan> PlanAgain(const v1::MountRecord& record, ImageRegistry& images);
 
 }  // namespace pbkfs
 

@@ -71,6 +71,22 @@ absl::StatusOr<std::string> ParseDirectory(absl::string_view flag, absl::string_
   return std::string(value);
 }
 
+// What keeper and worker tell their programs; not for users.
+absl::Status TakeInternal(absl::string_view flag, const std::string& value,
+                          DaemonOptions* options) {
+  if (flag == "--check-handover") {
+    options->handover_versions = value;
+    return absl::OkStatus();
+  }
+  int* number = flag == "--worker-socket"  ? &options->worker_socket
+                : flag == "--keeper-state" ? &options->keeper_state
+                                           : nullptr;
+  if (number == nullptr || !absl::SimpleAtoi(value, number)) {
+    return Usage(absl::StrCat("unknown option ", flag));
+  }
+  return absl::OkStatus();
+}
+
 // Takes one flag with its value into `options`.
 absl::Status TakeValue(absl::string_view flag, const std::string& value, DaemonOptions* options) {
   if (flag == "--listen") {
@@ -93,15 +109,21 @@ absl::Status TakeValue(absl::string_view flag, const std::string& value, DaemonO
       return Usage(absl::StrCat("--log-format ", value, ": use text or json"));
     }
     options->log_format = value == "json" ? LogFormat::kJson : LogFormat::kText;
+  } else if (flag == "--restart-limit") {
+    if (!absl::SimpleAtoi(value, &options->restart_limit) || options->restart_limit < 0) {
+      return Usage(absl::StrCat("--restart-limit ", value, ": use a number"));
+    }
   } else {
-    return Usage(absl::StrCat("unknown option ", flag));
+    return TakeInternal(flag, value, options);
   }
   return absl::OkStatus();
 }
 
 bool TakesValue(absl::string_view flag) {
-  for (const absl::string_view known : {"--listen", "--metrics", "--state-dir", "--allow-root",
-                                        "--stats-interval", "--log-level", "--log-format"}) {
+  for (const absl::string_view known :
+       {"--listen", "--metrics", "--state-dir", "--allow-root", "--stats-interval", "--log-level",
+        "--log-format", "--restart-limit", "--worker-socket", "--keeper-state",
+        "--check-handover"}) {
     if (flag == known) return true;
   }
   return false;
@@ -123,8 +145,10 @@ absl::StatusOr<DaemonOptions> ParseDaemonOptions(const std::vector<std::string>&
       options.show_version = true;
       continue;
     }
-    // One process serves everything in this version, which is what the flag asks for.
-    if (argument == "--no-keeper") continue;
+    if (argument == "--no-keeper") {
+      options.no_keeper = true;
+      continue;
+    }
     const size_t equals = argument.find('=');
     const std::string flag = argument.substr(0, equals);
     if (!TakesValue(flag)) {
@@ -155,14 +179,16 @@ absl::string_view DaemonHelp() {
   --state-dir DIR        where diffs go that a request does not place (/var/lib/pbkfs)
   --allow-root DIR       catalogs, targets and diffs may lie below DIR; may be repeated.
                          Without it only the state directory may be used.
-  --no-keeper            serve mounts in this process
+  --no-keeper            serve mounts in this process: they end if it dies
+  --restart-limit N      workers that may die within a minute before mounts end with errors (100)
   --stats-interval D     log the I/O of each mount this often: 60s, 5m, 0 = never (60s)
   --log-level L          trace, debug, info, warn or error (info)
   --log-format F         text or json (text)
   --version              print the version
   --help                 print this
 
-SIGTERM and SIGINT unmount everything and stop.
+SIGTERM and SIGINT unmount everything and stop; mounts that are in use are waited for, until a
+second signal detaches them. SIGUSR2 goes over to the program that is now on the disk.
 
 Example:
   pbkfsd --allow-root /backup --allow-root /srv/clones

@@ -21,6 +21,11 @@ struct DaemonOptions {
   absl::Duration stats_interval = absl::Seconds(60);  // 0 = off.
   std::string log_level = "info";
   LogFormat log_format = LogFormat::kText;
+  bool no_keeper = false;
+  int restart_limit = 100;  // Deaths of workers within a minute before mounts end with errors.
+  int worker_socket = -1;   // This process is a worker, and its keeper is at this descriptor.
+  int keeper_state = -1;    // This process was another program's keeper: what it left is here.
+  std::string handover_versions;  // Only say whether this program can take over such a state.
   bool show_help = false;
   bool show_version = false;
 };

@@ -20,6 +20,7 @@ Overlay::Overlay(std::shared_ptr<const LowerTree> lower, std::unique_ptr<DiffSto
       diff_(std::move(diff)),
       options_(options),
       session_nonce_(options.takeover.has_value() ? options.takeover->session_nonce
+                     : options.session_nonce != 0 ? options.session_nonce
                                                   : RandomNonce()),
       side_(options.side_tree, diff_->owner_uid(), diff_->owner_gid()),
       space_(options.diff_limit_bytes) {}

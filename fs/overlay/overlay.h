@@ -53,6 +53,8 @@ struct OverlayOptions {
   int64_t checkpoint_growth_bytes = kCheckpointGrowthBytes;
   // Where the figures are counted; null = in the overlay. Outlives the overlay.
   IoStats* stats = nullptr;
+  // Of a new session; 0 = drawn at random.
+  uint64_t session_nonce = 0;
   // Set: the diff was taken over (DiffStore::TakeOver), and its session goes on.
   std::optional<Takeover> takeover;
   // A failure to make something durable could not be written into the log: another process that

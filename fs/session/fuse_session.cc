@@ -182,7 +182,7 @@ absl::Status FuseSession::ResumeConnection() {
   std::vector<uint8_t> reply;
   ExchangeInit(memory_->init(), /*send=*/false, &reply);
   if (absl::MakeConstSpan(reply) != memory_->init_reply()) {
-    return absl::FailedPreconditionError(
+    return absl::UnimplementedError(
         "this program answers the kernel's first message differently than the one that made the "
         "mount: mount again to use it");
   }

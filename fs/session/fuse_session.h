@@ -46,7 +46,7 @@ class FuseSession {
  public:
   // Serves the mount whose /dev/fuse descriptor is `fuse_fd`; it is mounted already. `overlay` and
   // `memory` outlive the session. Where `memory` holds the first exchange with the kernel, the
-  // connection goes on: FAILED_PRECONDITION if this program would answer INIT differently, because
+  // connection goes on: UNIMPLEMENTED if this program would answer INIT differently, because
   // the kernel can't be told; nothing was read from the connection then.
   static absl::StatusOr<std::unique_ptr<FuseSession>> Start(UniqueFd fuse_fd, Overlay* overlay,
                                                             SessionMemory* memory,

@@ -50,13 +50,17 @@ void SetReadAhead(const std::string& target, int kib) {
 
 }  // namespace
 
-absl::StatusOr<UniqueFd> MountFuse(const FuseMountOptions& options) {
-  PBKFS_ASSIGN_OR_RETURN(const UniqueFd target, OpenTarget(options.target));
+absl::StatusOr<UniqueFd> OpenFuse() {
   UniqueFd fuse(open("/dev/fuse", O_RDWR | O_CLOEXEC));
   if (!fuse.valid()) {
     return ErrnoError(
         errno, "open /dev/fuse (load the kernel module fuse, or give the container the device)");
   }
+  return fuse;
+}
+
+absl::Status MountFuse(const FuseMountOptions& options, const UniqueFd& fuse) {
+  PBKFS_ASSIGN_OR_RETURN(const UniqueFd target, OpenTarget(options.target));
   const std::string data = absl::StrFormat(
       "fd=%d,rootmode=40700,user_id=0,group_id=0,default_permissions,allow_other", fuse.get());
   const std::string source = absl::StrCat("pbkfs:", options.mount_id);
@@ -66,7 +70,7 @@ absl::StatusOr<UniqueFd> MountFuse(const FuseMountOptions& options) {
     return ErrnoError(errno, absl::StrCat("mount at ", options.target));
   }
   SetReadAhead(options.target, options.read_ahead_kib);
-  return fuse;
+  return absl::OkStatus();
 }
 
 absl::Status UnmountFuse(const std::string& target) {

@@ -19,9 +19,11 @@ struct FuseMountOptions {
   int read_ahead_kib = 1024;  // Of the mount's device; best effort.
 };
 
-// The /dev/fuse descriptor of the new mount. Mounted with nosuid, nodev, default_permissions,
-// allow_other.
-absl::StatusOr<UniqueFd> MountFuse(const FuseMountOptions& options);
+// A /dev/fuse descriptor that is not mounted yet.
+absl::StatusOr<UniqueFd> OpenFuse();
+
+// Mounts it, with nosuid, nodev, default_permissions, allow_other.
+absl::Status MountFuse(const FuseMountOptions& options, const UniqueFd& fuse);
 
 // Unmounts. EBUSY, kept as errno in the status, where files are open.
 absl::Status UnmountFuse(const std::string& target);

@@ -99,8 +99,10 @@ void MountedOverlay::Mount() {
   options.target = target_;
   options.mount_id = "test";
   options.read_only = options_.read_only;
-  absl::StatusOr<UniqueFd> fuse = MountFuse(options);
+  absl::StatusOr<UniqueFd> fuse = OpenFuse();
   ASSERT_TRUE(fuse.ok()) << fuse.status();
+  const absl::Status mounted = MountFuse(options, *fuse);
+  ASSERT_TRUE(mounted.ok()) << mounted;
   memory_ = *SessionMemory::Create(fs_.overlay().session_nonce());
   auto session =
       FuseSession::Start(*std::move(fuse), &fs_.overlay(), memory_.get(), SessionOptions{});

@@ -1,0 +1,151 @@
+// What the mount manager does when it starts: mounts that another worker served go on, mounts that
+// ended with another daemon are made again.
+#include <sys/mount.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <map>
+#include <set>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "fs/base/status.h"
+#include "service/limits.h"
+#include "service/lock_plan.h"
+#include "service/mount_manager.h"
+#include "spdlog/spdlog.h"
+
+namespace pbkfs {
+namespace {
+
+// Takes away what an earlier daemon left at the target: its connection is dead, so that nothing can
+// wait for it.
+void CleanTarget(const v1::MountRecord& record) {
+  const std::string source = absl::StrCat("pbkfs:", record.request().mount_id());
+  for (const MountInfoEntry& entry : ReadMountInfo().value_or(std::vector<MountInfoEntry>())) {
+    if (entry.mount_point != record.target_path() || entry.source != source) continue;
+    const absl::Status detached = DetachFuse(record.target_path());
+    spdlog::info("mount {}: the mount that the last daemon left at {} is detached: {}",
+                 record.request().mount_id(), record.target_path(), detached.ToString());
+  }
+  if (record.made_target()) rmdir(record.target_path().c_str());
+}
+
+}  // namespace
+
+absl::Status MountManager::Resume(std::vector<HeldMount> held) {
+  PBKFS_ASSIGN_OR_RETURN(const std::vector<v1::MountRecord> records, environment_.registry.Load());
+  std::map<std::string, const v1::MountRecord*> by_id;
+  for (const v1::MountRecord& record : records) by_id[record.request().mount_id()] = &record;
+  std::vector<absl::Status> results(held.size());
+  std::atomic<size_t> next{0};
+  const auto work = [&] {
+    for (size_t i = next++; i < held.size(); i = next++) {
+      const auto record = by_id.find(held[i].id);
+      if (record != by_id.end()) {
+        ResumeOne(*record->second, std::move(held[i]), &results[i]);
+        continue;
+      }
+      // Unmount had removed its record, and was about to say so.
+      if (held[i].Has(kHeldUnmounted)) {
+        results[i] = environment_.keeper.Forget(held[i].id);
+        continue;
+      }
+      spdlog::error("mount {}: its record is missing in the state directory", held[i].id);
+      results[i] = environment_.keeper.EndConnection(held[i].id, "its record is missing");
+    }
+  };
+  std::vector<std::thread> threads;
+  while (threads.size() + 1 < std::min(kResumeThreads, held.size())) threads.emplace_back(work);
+  work();
+  for (std::thread& thread : threads) thread.join();
+  for (const absl::Status& result : results) PBKFS_RETURN_IF_ERROR(result);
+  return absl::OkStatus();
+}
+
+void MountManager::ResumeOne(const v1::MountRecord& record, HeldMount held, absl::Status* status) {
+  absl::StatusOr<std::shared_ptr<LiveMount>> mount =
+      LiveMount::Resume(record, std::move(held), images_, environment_);
+  *status = mount.status();
+  if (!mount.ok()) return;
+  MutexLock lock(&mutex_);
+  Slot& slot = slots_[record.request().mount_id()];
+  slot.paths = (*mount)->paths();
+  slot.request = record.request();
+  slot.mount = *std::move(mount);
+}
+
+void MountManager::StartRestoring() {
+  const absl::StatusOr<std::vector<v1::MountRecord>> records = environment_.registry.Load();
+  std::vector<v1::MountRecord> missing;
+  if (records.ok()) {
+    MutexLock lock(&mutex_);
+    for (const v1::MountRecord& record : *records) {
+      if (slots_.count(record.request().mount_id()) == 0) missing.push_back(record);
+    }
+  }
+  restoring_ = std::thread([this, missing = std::move(missing)] { Restore(missing); });
+}
+
+void MountManager::Restore(const std::vector<v1::MountRecord>& records) {
+  for (const auto& mount : Mounts()) {
+    if (!mount->half_unmounted()) continue;
+    v1::UnmountRequest request;
+    request.set_mount_id(mount->id());
+    const auto response = Unmount(request);
+    if (!response.ok()) {
+      spdlog::error("finishing to unmount {}: {}", mount->id(), response.status().ToString());
+    }
+  }
+  for (const v1::MountRecord& record : records) RestoreOne(record);
+  LockCatalogs();
+}
+
+void MountManager::RestoreOne(const v1::MountRecord& record) {
+  const std::string& id = record.request().mount_id();
+  CleanTarget(record);
+  absl::Status status;
+  if (record.delete_diff()) {
+    status = DiffStore::Delete(environment_.io, record.diff_path());
+    if (ErrnoOf(status) == ENOENT) status = absl::OkStatus();
+    if (status.ok()) status = environment_.registry.Remove(id);
+  } else if (record.request().restore() || record.boot_id() == BootId()) {
+    v1::MountRequest request = record.request();
+    // The diff belongs to the backup that "latest" was.
+    request.set_backup_id(record.mount().backup_id());
+    spdlog::info("mount {}: it is made again", id);
+    status = Mount(request).status();
+  } else {
+    spdlog::info("mount {}: it ended with the last boot and is not made again", id);
+    status = environment_.registry.Remove(id);
+  }
+  if (!status.ok()) spdlog::error("mount {} is not made again: {}", id, status.ToString());
+}
+
+void MountManager::LockCatalogs() {
+  for (const auto& [id, mount] : SharedMounts()) {
+    const v1::Mount description = mount->Describe();
+    if (description.catalog_locked() || description.state() != v1::MOUNT_STATE_ACTIVE ||
+        description.catalog_lock() == v1::CATALOG_LOCK_OFF) {
+      continue;
+    }
+    absl::StatusOr<std::unique_ptr<CatalogLock>> lock = LockAgain(mount->plan(), locker_);
+    if (lock.ok()) {
+      mount->SetCatalogLock(*std::move(lock));
+    } else {
+      spdlog::warn("mount {}: the catalog is not locked: {}", id, lock.status().ToString());
+    }
+  }
+}
+
+std::map<std::string, std::shared_ptr<LiveMount>> MountManager::SharedMounts() const {
+  std::map<std::string, std::shared_ptr<LiveMount>> mounts;
+  MutexLock lock(&mutex_);
+  for (const auto& [id, slot] : slots_) {
+    if (slot.mount != nullptr) mounts[id] = slot.mount;
+  }
+  return mounts;
+}
+
+}  // namespace pbkfs
