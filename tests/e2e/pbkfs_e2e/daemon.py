@@ -42,6 +42,8 @@ class Daemon:
         self.state_dir = self.work / "state"
         self.log_path = self.work / "pbkfsd.log"
         self.metrics_port = None
+        self.program = build_dir() / "service" / "pbkfsd"
+        self.environment = None  # Variables in addition to the test's own.
         self._process = None
 
     def start(self, *extra_arguments):
@@ -54,13 +56,14 @@ class Daemon:
 
     def _start_once(self, extra_arguments):
         # pdeathsig: a test that is killed takes its daemon with it, which unmounts what it serves.
-        command = ["setpriv", "--pdeathsig", "TERM", str(build_dir() / "service" / "pbkfsd"),
+        command = ["setpriv", "--pdeathsig", "TERM", str(self.program),
                    "--listen", self.address, "--metrics", f"127.0.0.1:{self.metrics_port}",
                    "--state-dir", str(self.state_dir), *extra_arguments]
         for root in self.allow_roots:
             command += ["--allow-root", root]
         with open(self.log_path, "ab") as log:
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                             env={**os.environ, **(self.environment or {})})
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
@@ -79,6 +82,10 @@ class Daemon:
             except OSError:
                 return False
         return self.cli("list").returncode == 0
+
+    @property
+    def process(self):
+        return self._process
 
     @property
     def pid(self):

@@ -1,0 +1,69 @@
+"""The worker of a daemon: found, killed, waited for. It is the child of pbkfsd that has a socket to its keeper."""
+
+import os
+import pathlib
+import signal
+import threading
+import time
+
+START_SECONDS = 60
+
+
+def worker_pid(keeper):
+    """The process id of the worker, or None while there is none."""
+    try:
+        children = pathlib.Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()
+    except OSError:
+        return None
+    for child in map(int, children):
+        try:
+            arguments = pathlib.Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
+            state = pathlib.Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            continue
+        if state != "Z" and any(argument.startswith(b"--worker-socket=") for argument in arguments):
+            return child
+    return None
+
+
+def wait_for_worker(keeper, other_than=None):
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        pid = worker_pid(keeper)
+        if pid is not None and pid != other_than:
+            return pid
+        time.sleep(0.002)
+    raise AssertionError(f"pbkfsd {keeper} has no worker")
+
+
+def kill_worker(keeper, number=signal.SIGKILL):
+    """Kills the worker; returns its process id."""
+    pid = wait_for_worker(keeper)
+    os.kill(pid, number)
+    return pid
+
+
+class Killer:
+    """Kills the worker again and again, in a thread, until it is stopped."""
+
+    def __init__(self, keeper, pause):
+        self._keeper = keeper
+        self._pause = pause  # A function: seconds until the next kill.
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self.kills = 0
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self):
+        last = None
+        while not self._stop.wait(self._pause()):
+            last = wait_for_worker(self._keeper, other_than=last)
+            os.kill(last, signal.SIGKILL)
+            self.kills += 1
