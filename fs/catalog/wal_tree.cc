@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/random/random.h"
 #include "absl/strings/str_cat.h"
 #include "fs/base/mutex.h"
 #include "fs/base/status.h"
@@ -28,7 +29,8 @@ class WalTree final : public LowerTree {
       : beside_(std::move(beside)),
         archive_(std::move(archive)),
         time_(time),
-        wal_ino_((beside_ == nullptr ? kRootIno : beside_->NodeCount()) + 1) {
+        wal_ino_((beside_ == nullptr ? kRootIno : beside_->NodeCount()) + 1),
+        first_file_(wal_ino_ + 1 + (static_cast<LowerIno>(absl::Uniform<uint32_t>(random_)) << 20)) {
     if (beside_ != nullptr) {
       const absl::Span<const LowerIno> children = beside_->Children(kRootIno);
       root_children_.assign(children.begin(), children.end());
@@ -38,7 +40,7 @@ class WalTree final : public LowerTree {
 
   uint64_t NodeCount() const override {
     MutexLock lock(&mutex_);
-    return wal_ino_ + files_.size();
+    return first_file_ + files_.size() - 1;
   }
   std::optional<LowerNode> Node(LowerIno ino) const override;
   std::optional<LowerNode> Lookup(LowerIno directory, absl::string_view name) const override;
@@ -75,8 +77,8 @@ class WalTree final : public LowerTree {
   bool IsBeside(LowerIno ino) const { return beside_ != nullptr && ino < wal_ino_; }
   // Null where there is no such file.
   const File* Find(LowerIno ino) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    return ino > wal_ino_ && ino - wal_ino_ <= files_.size() ? &files_[ino - wal_ino_ - 1]
-                                                             : nullptr;
+    return ino >= first_file_ && ino - first_file_ < files_.size() ? &files_[ino - first_file_]
+                                                                   : nullptr;
   }
   absl::StatusOr<std::shared_ptr<const LowerFile>> OpenArchived(LowerIno ino) const;
   LowerNode Remember(absl::string_view name, absl::StatusOr<ArchivedFile> found) const;
@@ -85,10 +87,14 @@ class WalTree final : public LowerTree {
   const std::shared_ptr<const WalArchive> archive_;
   const absl::Time time_;
   const LowerIno wal_ino_;
+  absl::BitGen random_;
+  // The kernel keeps numbers beyond the life of a process, in which they are given away anew: they
+  // begin somewhere else in each, so that an old one is unknown and never another file's.
+  const LowerIno first_file_;
   std::vector<LowerIno> root_children_;
 
   mutable Mutex mutex_;
-  mutable std::deque<File> files_ ABSL_GUARDED_BY(mutex_);  // [i] has the number wal_ino_ + 1 + i.
+  mutable std::deque<File> files_ ABSL_GUARDED_BY(mutex_);  // [i] has number first_file_ + i.
   mutable absl::flat_hash_map<std::string, LowerIno> numbers_ ABSL_GUARDED_BY(mutex_);
 };
 
@@ -115,7 +121,7 @@ LowerNode WalTree::Remember(absl::string_view name, absl::StatusOr<ArchivedFile>
   MutexLock lock(&mutex_);
   const auto known = numbers_.find(name);
   if (known != numbers_.end()) {
-    File& file = files_[known->second - wal_ino_ - 1];
+    File& file = files_[known->second - first_file_];
     const bool same = found.ok() && file.found.ok() &&
                       found->stored_name == file.found->stored_name &&
                       found->identity == file.found->identity;
@@ -128,9 +134,9 @@ LowerNode WalTree::Remember(absl::string_view name, absl::StatusOr<ArchivedFile>
     found = absl::ResourceExhaustedError("too many segments were read; mount again");
   }
   // The last number is that of all for which there was no room.
-  if (files_.size() > kMaxWalNodes) return NodeOf(wal_ino_ + files_.size(), files_.back());
+  if (files_.size() > kMaxWalNodes) return NodeOf(first_file_ + files_.size() - 1, files_.back());
   files_.push_back({std::string(name), std::move(found)});
-  const LowerIno ino = wal_ino_ + files_.size();
+  const LowerIno ino = first_file_ + files_.size() - 1;
   numbers_[name] = ino;
   return NodeOf(ino, files_.back());
 }

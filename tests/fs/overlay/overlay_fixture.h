@@ -62,6 +62,17 @@ class OverlayFixture {
     PBKFS_ASSIGN_OR_RETURN(overlay_, Overlay::Create(lower_, std::move(diff), options));
     return absl::OkStatus();
   }
+  absl::Status TryTakeOver(const OverlayOptions& options) {
+    DiffIdentity identity;
+    identity.instance = "main";
+    identity.backup_id = "TEST";
+    identity.list_hash = lower_->ListHash();
+    PBKFS_ASSIGN_OR_RETURN(auto directory, io_.OpenDir(diff_path()));
+    PBKFS_ASSIGN_OR_RETURN(auto diff,
+                           DiffStore::TakeOver(io_, std::move(directory), diff_path(), identity));
+    PBKFS_ASSIGN_OR_RETURN(overlay_, Overlay::Create(lower_, std::move(diff), options));
+    return absl::OkStatus();
+  }
   void Unmount() {
     ASSERT_TRUE(overlay_->Close().ok());
     overlay_.reset();
