@@ -390,7 +390,18 @@ void LiveMount::Probe(Overlay* overlay) {
       if (stop_probe_) return;
     }
     RecordProbe(CheckServable(overlay));
+    ReportOldRequest();
   }
+}
+
+void LiveMount::ReportOldRequest() const {
+  ReaderLock lock(&objects_mutex_);
+  if (session_ == nullptr) return;
+  const FuseFigures figures = session_->Figures();
+  if (figures.oldest_age < kOldRequest) return;
+  spdlog::warn("{}: a request is in flight for {}: {} of inode {}", id(),
+               absl::FormatDuration(absl::Trunc(figures.oldest_age, absl::Seconds(1))),
+               figures.oldest_op, figures.oldest_ino);
 }
 
 void LiveMount::RecordProbe(const absl::Status& status) {

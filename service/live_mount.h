@@ -137,6 +137,8 @@ class LiveMount {
   void StopProbe();
   void Probe(Overlay* overlay);
   absl::Status CheckServable(Overlay* overlay) const;
+  // Names a request that is in flight for too long.
+  void ReportOldRequest() const;
   void RecordProbe(const absl::Status& status);
   void SetState(v1::MountState state, std::string reason);
 
