@@ -139,8 +139,8 @@ absl::StatusOr<v1::Mount> MountManager::MakeMount(const v1::MountRequest& reques
                                                   const RequestPaths& where) {
   PBKFS_ASSIGN_OR_RETURN(const ChosenBackup chosen,
                          ChooseBackup(request, where, images_, environment_.io));
-  PBKFS_ASSIGN_OR_RETURN(MountPlan plan, LockAndPlan(chosen.request, where, images_, locker_,
-                                                     environment_.io));
+  PBKFS_ASSIGN_OR_RETURN(MountPlan plan,
+                         LockAndPlan(chosen.request, where, images_, locker_, environment_.io));
   if (!chosen.why.empty()) plan.mount.add_warnings(chosen.why);
   PBKFS_ASSIGN_OR_RETURN(const std::shared_ptr<LiveMount> mount,
                          LiveMount::Create(std::move(plan), environment_));

@@ -30,7 +30,8 @@ class WalTree final : public LowerTree {
         archive_(std::move(archive)),
         time_(time),
         wal_ino_((beside_ == nullptr ? kRootIno : beside_->NodeCount()) + 1),
-        first_file_(wal_ino_ + 1 + (static_cast<LowerIno>(absl::Uniform<uint32_t>(random_)) << 20)) {
+        first_file_(wal_ino_ + 1 +
+                    (static_cast<LowerIno>(absl::Uniform<uint32_t>(random_)) << 20)) {
     if (beside_ != nullptr) {
       const absl::Span<const LowerIno> children = beside_->Children(kRootIno);
       root_children_.assign(children.begin(), children.end());

@@ -222,6 +222,11 @@ TEST_F(WalArchiveTest, TheTreeFindsByNameWhateverComesAndListsNothing) {
   EXPECT_TRUE(tree->Children(wal->ino).empty());
   EXPECT_EQ(tree->NodeCount(), whole->ino);
   EXPECT_FALSE(tree->Node(whole->ino + 1).has_value());
+  // The kernel keeps numbers when the process that gave them dies.
+  const auto after = MakeWalTree(nullptr, archive_, absl::UnixEpoch());
+  const auto again = after->Lookup(wal->ino, kName);
+  EXPECT_NE(again->ino, partial->ino);
+  EXPECT_FALSE(after->Node(whole->ino).has_value());
 }
 
 TEST_F(WalArchiveTest, InTheTreeAnErrorIsAFileThatCannotBeOpened) {
