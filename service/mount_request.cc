@@ -155,8 +155,9 @@ bool SameMount(const v1::MountRequest& first, const v1::MountRequest& again,
   v1::MountRequest b = again;
   a.clear_validate_only();
   b.clear_validate_only();
-  // "latest" then and the id that it became are the same backup.
-  if (b.backup_id() == backup_id) a.set_backup_id(backup_id);
+  // "latest" and the id that it became are the same backup, whichever of both was asked for first: a
+  // mount that was made again after a restart has the id.
+  if (b.backup_id() == backup_id || b.backup_id() == "latest") a.set_backup_id(b.backup_id());
   return google::protobuf::util::MessageDifferencer::Equals(a, b);
 }
 

@@ -8,7 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "fs/base/status.h"
-#include "fs/diff/checkpoint.h"
+#include "fs/diff/diff_directory.h"
 #include "fs/diff/diff_store.h"
 
 namespace pbkfs {

@@ -47,7 +47,7 @@ class DiffCommands(case.E2ECase):
             self.assertIn(str(text), done.stderr)
 
     def kill_daemon(self):
-        """SIGKILL for the daemon and whatever it started; another one takes over the socket."""
+        """SIGKILL for the daemon and whatever it started; another one, that makes no mount again, takes over the socket."""
         pids = [self.daemon.pid]
         for pid in pids:
             children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True)
@@ -59,6 +59,8 @@ class DiffCommands(case.E2ECase):
                 pass
         self.daemon.stop()
         mounts.detach_below(self.work)
+        for record in (self.daemon.state_dir / "mounts").glob("*.json"):
+            record.unlink()
         self.daemon.start()
 
     # The list.

@@ -118,6 +118,7 @@ class Restart(case.E2ECase):
         case.wait_until(lambda: (self.work / "a" / "kept").exists(), ANSWER_SECONDS, "the mount being made again")
         self.assertEqual("kept", (self.work / "a" / "kept").read_text())
         self.assertEqual("a", self.daemon.call("list")["mounts"][0]["mountId"])
+        self.mount("a", "--diff", self.work / "diff")  # The same request again finds it.
 
     def fails(self, file):
         try:
