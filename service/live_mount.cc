@@ -331,6 +331,8 @@ std::optional<MountFigures> LiveMount::Figures() const {
   return figures;
 }
 
+bool LiveMount::attached() const { return FindMountAt(paths().target).has_value(); }
+
 bool LiveMount::Healthy() const {
   {
     ReaderLock lock(&objects_mutex_);

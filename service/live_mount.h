@@ -98,6 +98,9 @@ class LiveMount {
   // Whether an Unmount that failed has left the mount as it was.
   bool still_mounted() const;
 
+  // Whether the target still shows the mount, in this mount namespace.
+  bool attached() const;
+
   // A mount that went on without the locks of its catalog gets them later.
   const MountPlan& plan() const { return plan_; }
   void SetCatalogLock(std::unique_ptr<CatalogLock> lock);

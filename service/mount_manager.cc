@@ -320,7 +320,14 @@ bool MountManager::UnmountAll(const std::function<bool()>& hurry) {
       UnmountOptions options;
       options.force = force;
       options.keep_record = true;
-      const absl::StatusOr<v1::UnmountResponse> response = UnmountWith(request, options);
+      absl::StatusOr<v1::UnmountResponse> response = UnmountWith(request, options);
+      if (ReasonOf(response.status()) == reason::kTargetBusy && !mount->attached()) {
+        // Somebody uses it through another mount namespace. Nobody can find it here any more, nor
+        // wait for its end.
+        spdlog::warn("{}; it ends now", std::string(response.status().message()));
+        options.force = true;
+        response = UnmountWith(request, options);
+      }
       if (response.ok()) continue;
       const bool in_use = ReasonOf(response.status()) == reason::kTargetBusy && !force;
       busy |= in_use;

@@ -134,10 +134,9 @@ absl::StatusOr<Recovered> RecoverLog(const RecoverySource& source, IoFile& log_f
   recovered.generation = log.header.generation;
   recovered.evidence = LastEvidence(log);
   const bool clean = EndsClean(log);
-  const CacheState cache =
-      clean || source.session != 0
-          ? CacheState::kIntact
-          : CheckEvidence(source.io, source.directory, recovered.evidence);
+  const CacheState cache = clean || source.session != 0
+                               ? CacheState::kIntact
+                               : CheckEvidence(source.io, source.directory, recovered.evidence);
   const bool intact = cache == CacheState::kIntact;
   recovered.shutdown = clean    ? ShutdownKind::kClean
                        : intact ? ShutdownKind::kProcessDied

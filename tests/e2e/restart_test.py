@@ -84,16 +84,18 @@ class Restart(case.E2ECase):
 
     def test_kills_while_mounts_are_made_and_unmounted(self):
         randomness = case.seeded_random(self, "kills")
-        with workers.Killer(self.daemon.pid, lambda: randomness.uniform(0.05, 0.6)) as killer:
-            for round_number in range(60 if case.FULL_TIER else 12):
+        # Less often than the daemon takes for a crash loop, most of the time within a mount or an unmount.
+        with workers.Killer(self.daemon.pid, lambda: randomness.uniform(0.1, 1.3)) as killer:
+            round_number = 0
+            while killer.kills < (60 if case.FULL_TIER else 10):
+                round_number += 1
                 name = f"r{round_number % 3}"
                 arguments = daemon.mount_arguments(self.catalog.store, "node", self.catalog.ids[-1], self.work / name)
                 self.retry(*arguments)
                 (self.work / name / "mark").write_text(str(round_number))
                 self.assertEqual(str(round_number), (self.work / name / "mark").read_text())
                 self.retry("unmount", name, *(["--delete-diff"] if round_number % 2 else []))
-        self.report(f"{killer.kills} kills")
-        self.assertGreater(killer.kills, 3)
+        self.report(f"{killer.kills} kills in {round_number} rounds")
         self.kill_and_wait()
         case.wait_until(lambda: not mounts.below(self.work), ANSWER_SECONDS, "all being unmounted")
 

@@ -47,7 +47,7 @@ class InitTest : public testing::Test {
     char answer[sizeof(fuse_out_header) + sizeof(fuse_init_out)];
     EXPECT_EQ(recv(kernel.get(), answer, sizeof(answer), 0), static_cast<ssize_t>(sizeof(answer)));
     memcpy(&reply, answer + sizeof(fuse_out_header), sizeof(reply));
-    kernel.Reset();  // The connection ends …
+    kernel.Reset();    // The connection ends …
     session->reset();  // … before its memory.
     return reply;
   }
