@@ -81,9 +81,4 @@ const std::vector<TestCatalog>& FindTestCatalogs(std::string& problem) {
   return found.catalogs;
 }
 
-bool MustRunAllTests() {
-  const char* value = getenv("PBKFS_REQUIRE_ALL");
-  return value != nullptr && std::string(value) == "1";
-}
-
 }  // namespace pbkfs::testsupport

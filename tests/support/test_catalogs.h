@@ -19,9 +19,6 @@ struct TestCatalog {
 // that is removed at its end. Empty, with the cause in `problem`, where there are none.
 const std::vector<TestCatalog>& FindTestCatalogs(std::string& problem);
 
-// Whether tests must not be skipped.
-bool MustRunAllTests();
-
 }  // namespace pbkfs::testsupport
 
 #endif  // PBKFS_TESTS_SUPPORT_TEST_CATALOGS_H_

@@ -17,6 +17,7 @@
 #include "absl/strings/str_split.h"
 #include "fs/base/sha256.h"
 #include "fs/image/image.h"
+#include "tests/support/must_run.h"
 #include "tests/support/temporary_directory.h"
 #include "tests/support/test_catalogs.h"
 

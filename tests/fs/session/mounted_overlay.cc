@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "service/keeper/mounter.h"
+#include "tests/support/must_run.h"
 
 namespace pbkfs::testsupport {
 namespace {
@@ -138,8 +139,7 @@ void MountedOverlay::DieAndRemount() {
 void MountTest::SetUp() {
   const std::string cause = MountingIsImpossible();
   if (cause.empty()) return;
-  const char* all = getenv("PBKFS_REQUIRE_ALL");
-  if (all != nullptr && strcmp(all, "1") == 0) FAIL() << cause << " (PBKFS_REQUIRE_ALL=1)";
+  if (MustRunAllTests()) FAIL() << cause << " (PBKFS_REQUIRE_ALL=1)";
   GTEST_SKIP() << cause;
 }
 

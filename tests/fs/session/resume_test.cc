@@ -29,6 +29,7 @@
 #include "fs/base/status.h"
 #include "fs/session/fuse_session.h"
 #include "fs/session/session_memory.h"
+#include "tests/fs/session/mounted_overlay.h"
 #include "tests/support/memory_tree.h"
 #include "tests/support/temporary_directory.h"
 
@@ -48,12 +49,11 @@ uint64_t Seed() {
   return value == nullptr ? std::random_device{}() : strtoull(value, nullptr, 10);
 }
 
-class ResumeTest : public ::testing::Test {
+class ResumeTest : public testsupport::MountTest {
  protected:
   void SetUp() override {
-    if (geteuid() != 0 || access("/dev/fuse", R_OK | W_OK) != 0) {
-      GTEST_SKIP() << "mounting needs root and /dev/fuse";
-    }
+    MountTest::SetUp();
+    if (IsSkipped() || HasFatalFailure()) return;
     target_ = directory_.path() + "/target";
     ASSERT_EQ(mkdir(target_.c_str(), 0700), 0);
     identity_.instance = "main";
