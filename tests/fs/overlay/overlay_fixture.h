@@ -37,6 +37,19 @@ inline std::string Page(int seed, size_t size = kBlockSize) {
   return page;
 }
 
+// The inode at a path of an overlay, 0 where there is none.
+inline uint64_t InoAt(Overlay& overlay, const std::string& path) {
+  uint64_t ino = kRootIno;
+  for (size_t at = 0; at < path.size();) {
+    const size_t slash = std::min(path.find('/', at), path.size());
+    const auto found = overlay.Lookup(ino, path.substr(at, slash - at));
+    if (!found.ok()) return 0;
+    ino = found->ino;
+    at = slash + 1;
+  }
+  return ino;
+}
+
 class OverlayFixture {
  public:
   explicit OverlayFixture(std::map<std::string, MemoryTree::Entry> lower)
@@ -86,17 +99,7 @@ class OverlayFixture {
   void Die() { overlay_.reset(); }
 
   // 0 where there is no such name.
-  uint64_t Ino(const std::string& path) {
-    uint64_t ino = kRootIno;
-    for (size_t at = 0; at < path.size();) {
-      const size_t slash = std::min(path.find('/', at), path.size());
-      const auto found = overlay_->Lookup(ino, path.substr(at, slash - at));
-      if (!found.ok()) return 0;
-      ino = found->ino;
-      at = slash + 1;
-    }
-    return ino;
-  }
+  uint64_t Ino(const std::string& path) { return InoAt(*overlay_, path); }
   std::pair<uint64_t, std::string> Split(const std::string& path) {
     const size_t slash = path.rfind('/');
     if (slash == std::string::npos) return {kRootIno, path};

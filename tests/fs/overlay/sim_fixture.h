@@ -9,6 +9,7 @@
 
 #include "fs/base/status.h"
 #include "fs/overlay/overlay.h"
+#include "tests/fs/overlay/overlay_fixture.h"
 #include "tests/support/memory_tree.h"
 #include "tests/support/sim_io.h"
 
@@ -41,17 +42,7 @@ class SimFixture {
   // The overlay is gone, as after the death of its process.
   void Drop() { overlay_.reset(); }
   // 0 where there is no such path.
-  uint64_t Ino(const std::string& path) {
-    uint64_t ino = kRootIno;
-    for (size_t at = 0; at < path.size();) {
-      const size_t slash = std::min(path.find('/', at), path.size());
-      const auto found = overlay_->Lookup(ino, path.substr(at, slash - at));
-      if (!found.ok()) return 0;
-      ino = found->ino;
-      at = slash + 1;
-    }
-    return ino;
-  }
+  uint64_t Ino(const std::string& path) { return InoAt(*overlay_, path); }
 
  private:
   const std::shared_ptr<const MemoryTree> lower_;
