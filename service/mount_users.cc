@@ -36,11 +36,18 @@ Places PlacesOf(const std::string& process, const MountInfoEntry& mount) {
   std::ifstream file(absl::StrCat(process, "/mountinfo"));
   std::ostringstream text;
   text << file.rdbuf();
-  // As it was, where it is detached by now.
-  Places places = {mount};
+  Places places;
+  // As it was, where it is detached by now. The kernel gives the number of a mount that is gone to
+  // the next one.
+  bool id_is_ours = true;
   for (MountInfoEntry& entry : ParseMountInfo(text.str())) {
-    if (entry.device == mount.device) places.push_back(std::move(entry));
+    if (entry.device == mount.device) {
+      places.push_back(std::move(entry));
+    } else if (entry.mount_id == mount.mount_id) {
+      id_is_ours = false;
+    }
   }
+  if (id_is_ours) places.push_back(mount);
   return places;
 }
 
