@@ -96,4 +96,4 @@ if ((full)); then
   exec ctest --test-dir "$build_dir" --output-on-failure --no-tests=error
 fi
 step "quick tests"
-exec ctest --test-dir "$build_dir" --output-on-failure --no-tests=error -L quick
+exec ctest --test-dir "$build_dir" --output-on-failure --no-tests=error --parallel "$(nproc)" -L quick

@@ -12,6 +12,18 @@ usage: tests/fuzz/run.sh [--seconds N] [--build-dir DIR] [TARGET...]
 USAGE
 }
 
+# run_target TARGET SECONDS BUILD SOURCE
+run_target() {
+  local target=$1 seconds=$2 build=$3 source=$4 status=0 output
+  local found=$build/found/$target
+  mkdir -p "$found"
+  output=$("$build/tests/fuzz/fuzz_$target" -max_total_time="$seconds" -max_len=70000 -timeout=10 -rss_limit_mb=1024 \
+    -print_final_stats=1 -verbosity=0 -artifact_prefix="$found/" "$found" "$source/tests/fuzz/corpus/$target" 2>&1) ||
+    status=$?
+  printf 'fuzz_%s: %s s\n%s\n' "$target" "$seconds" "$output"
+  return "$status"
+}
+
 main() {
   local source seconds=15 build targets=()
   source=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -39,15 +51,13 @@ main() {
     -DCMAKE_CXX_COMPILER=clang++ -DPBKFS_FUZZ=ON -DPBKFS_SERVICE=OFF "${launcher[@]}" >/dev/null
   cmake --build "$build" --target "${targets[@]/#/fuzz_}"
 
+  : >"$build/failed"
+  # One target a core; what a target prints comes out together, when it ends.
   local target failed=()
-  for target in "${targets[@]}"; do
-    local found=$build/found/$target
-    mkdir -p "$found"
-    echo "fuzz_$target: $seconds s"
-    "$build/tests/fuzz/fuzz_$target" -max_total_time="$seconds" -max_len=70000 -timeout=10 -rss_limit_mb=1024 \
-      -print_final_stats=1 -verbosity=0 -artifact_prefix="$found/" "$found" "$source/tests/fuzz/corpus/$target" ||
-      failed+=("$target")
-  done
+  export -f run_target
+  printf '%s\n' "${targets[@]}" | xargs -P "$(nproc)" -I{} bash -c 'run_target "$@" || echo "{}" >>"$0"' \
+    "$build/failed" {} "$seconds" "$build" "$source"
+  mapfile -t failed <"$build/failed"
   if ((${#failed[@]} > 0)); then
     echo "Crashes: ${failed[*]}. Replay: $build/tests/fuzz/fuzz_TARGET $build/found/TARGET/crash-*" >&2
     exit 1
