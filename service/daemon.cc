@@ -26,6 +26,7 @@
 #include "service/acceptor.h"
 #include "service/catalog_lock.h"
 #include "service/catalog_service.h"
+#include "service/daemon_service.h"
 #include "service/diff_service.h"
 #include "service/health_service.h"
 #include "service/image_registry.h"
@@ -216,12 +217,26 @@ absl::Status RunDaemon(const DaemonOptions& options) {
   CatalogServiceImpl catalog_service(policy, images, figures);
   DiffServiceImpl diff_service(policy, manager, images, PosixIo(), figures);
   HealthServiceImpl health_service(manager);
+  DaemonFacts facts;
+  facts.start_time = absl::Now();
+  facts.build = BuildDescription();
+  for (const std::string& path : options.listen_paths) {
+    facts.listen_addresses.push_back(absl::StrCat("unix:", path));
+  }
+  facts.state_directory = policy.state_directory();
+  facts.allowed_roots = options.allowed_roots;
   const MetricsCollector collector(manager, figures);
   PBKFS_ASSIGN_OR_RETURN(const std::unique_ptr<MetricsServer> metrics,
                          StartMetrics(options, collector));
-  PBKFS_ASSIGN_OR_RETURN(
-      const std::unique_ptr<grpc::Server> server,
-      StartServer({&mount_service, &catalog_service, &diff_service, &health_service}));
+  if (metrics != nullptr) {
+    const std::string& address = options.metrics_address;
+    facts.metrics_address =
+        absl::StrCat(address.substr(0, address.rfind(':') + 1), metrics->port());
+  }
+  DaemonServiceImpl daemon_service(manager, facts, figures);
+  PBKFS_ASSIGN_OR_RETURN(const std::unique_ptr<grpc::Server> server,
+                         StartServer({&mount_service, &catalog_service, &diff_service,
+                                      &daemon_service, &health_service}));
   PBKFS_ASSIGN_OR_RETURN(std::unique_ptr<Acceptor> acceptor,
                          Acceptor::Start(std::move(listeners), *server));
   const auto stats_logger = std::make_unique<StatsLogger>(manager, options.stats_interval);

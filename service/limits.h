@@ -86,6 +86,11 @@ inline constexpr size_t kMaxLockRecords = kMaxMounts * 1000;
 // A chain that changes again each time it was locked is given up.
 inline constexpr int kMaxChainLockAttempts = 3;
 
+// Warnings and errors that are kept in memory for a bug report, and the bytes of each.
+inline constexpr size_t kMaxRecentLogLines = 1000;
+inline constexpr size_t kMaxRecentLogLineBytes = 2000;
+inline constexpr uint32_t kDefaultDumpLogLines = 200;
+
 // Processes named in the message about a busy target.
 inline constexpr size_t kMaxNamedUsers = 5;
 

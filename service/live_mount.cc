@@ -145,6 +145,7 @@ bool LiveMount::CanResend() const {
 }
 
 void LiveMount::FindProtection() {
+  fuse_protocol_ = FuseSession::KernelProtocol(*memory_);
   const bool full = environment_.keeper.outlives_worker() && CanResend();
   plan_.mount.set_restart_protection(full ? v1::RESTART_PROTECTION_FULL
                                           : v1::RESTART_PROTECTION_NONE);

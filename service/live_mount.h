@@ -95,6 +95,9 @@ class LiveMount {
   // The kernel's side is gone, and the process died before it had finished: Unmount does the rest.
   bool half_unmounted() const { return half_unmounted_; }
 
+  // The kernel's version of the FUSE protocol, "7.45".
+  const std::string& fuse_protocol() const { return fuse_protocol_; }
+
   // Whether an Unmount that failed has left the mount as it was.
   bool still_mounted() const;
 
@@ -155,7 +158,8 @@ class LiveMount {
   bool failed_ = false;         // It could not go on; there are no objects.
   std::string failure_;         // Why.
   std::vector<UniqueFd> held_;  // What the keeper gets of the diff, until it has it.
-  MountInfoEntry mount_info_;   // As it was right after mount(2).
+  std::string fuse_protocol_;
+  MountInfoEntry mount_info_;  // As it was right after mount(2).
 
   // Outlives the overlay and the session, which count in it.
   std::unique_ptr<SessionMemory> memory_;

@@ -64,6 +64,7 @@ absl::StatusOr<std::shared_ptr<LiveMount>> LiveMount::Resume(const v1::MountReco
 absl::Status LiveMount::TakeOver(HeldMount held) {
   PBKFS_ASSIGN_OR_RETURN(memory_,
                          SessionMemory::Map(std::move(held.descriptors[HeldMount::kMemory])));
+  fuse_protocol_ = FuseSession::KernelProtocol(*memory_);
   const std::string& path = paths().diff;
   PBKFS_ASSIGN_OR_RETURN(
       std::unique_ptr<DiffStore> diff,

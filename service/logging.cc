@@ -1,6 +1,7 @@
 #include "service/logging.h"
 
 #include <memory>
+#include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -8,8 +9,10 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "fs/base/status.h"
+#include "service/recent_log.h"
 #include "service/utf8.h"
 #include "spdlog/formatter.h"
+#include "spdlog/sinks/sink.h"
 #include "spdlog/sinks/stdout_sinks.h"
 #include "spdlog/spdlog.h"
 
@@ -18,6 +21,12 @@ namespace {
 
 // Lines of this logger are bodies of JSON objects already.
 constexpr char kEventLogger[] = "event";
+
+constexpr std::pair<absl::string_view, spdlog::level::level_enum> kLevels[] = {
+    {"trace", spdlog::level::trace}, {"debug", spdlog::level::debug},
+    {"info", spdlog::level::info},   {"warn", spdlog::level::warn},
+    {"error", spdlog::level::err},   {"warning", spdlog::level::warn},
+};
 
 LogFormat g_format = LogFormat::kText;
 
@@ -42,6 +51,28 @@ class JsonFormatter : public spdlog::formatter {
     return std::make_unique<JsonFormatter>();
   }
 };
+
+class RecentSink : public spdlog::sinks::sink {
+ public:
+  void log(const spdlog::details::log_msg& msg) override {
+    const auto level = spdlog::level::to_string_view(msg.level);
+    ProcessRecentLog().Add(absl::FromChrono(msg.time), {level.data(), level.size()},
+                           {msg.payload.data(), msg.payload.size()});
+  }
+  void flush() override {}
+  void set_pattern(const std::string&) override {}
+  void set_formatter(std::unique_ptr<spdlog::formatter>) override {}
+};
+
+absl::StatusOr<spdlog::level::level_enum> ParseLevel(absl::string_view level) {
+  for (const auto& [name, value] : kLevels) {
+    if (name == level) return value;
+  }
+  return WithField(
+      ReasonError(absl::StatusCode::kInvalidArgument, reason::kInvalidField,
+                  absl::StrCat("log level '", level, "': use trace, debug, info, warn or error")),
+      "level");
+}
 
 bool NeedsQuotes(absl::string_view text) {
   if (text.empty()) return true;
@@ -70,20 +101,25 @@ std::string JsonQuote(absl::string_view text) {
   return out;
 }
 
-absl::Status SetUpLogging(absl::string_view level, LogFormat format) {
-  spdlog::level::level_enum parsed = spdlog::level::info;
-  if (level == "trace") {
-    parsed = spdlog::level::trace;
-  } else if (level == "debug") {
-    parsed = spdlog::level::debug;
-  } else if (level == "warn" || level == "warning") {
-    parsed = spdlog::level::warn;
-  } else if (level == "error") {
-    parsed = spdlog::level::err;
-  } else if (level != "info") {
-    return absl::InvalidArgumentError(
-        absl::StrCat("log level '", level, "': use trace, debug, info, warn or error"));
+absl::Status CheckLogLevel(absl::string_view level) { return ParseLevel(level).status(); }
+
+absl::Status SetLogLevel(absl::string_view level) {
+  PBKFS_ASSIGN_OR_RETURN(const spdlog::level::level_enum parsed, ParseLevel(level));
+  spdlog::default_logger()->set_level(parsed);
+  if (const auto logger = spdlog::get(kEventLogger)) logger->set_level(parsed);
+  return absl::OkStatus();
+}
+
+std::string LogLevel() {
+  const spdlog::level::level_enum level = spdlog::default_logger()->level();
+  for (const auto& [name, value] : kLevels) {
+    if (value == level) return std::string(name);
   }
+  return "off";
+}
+
+absl::Status SetUpLogging(absl::string_view level, LogFormat format) {
+  PBKFS_ASSIGN_OR_RETURN(const spdlog::level::level_enum parsed, ParseLevel(level));
   g_format = format;
   auto sink = std::make_shared<spdlog::sinks::stderr_sink_mt>();
   if (format == LogFormat::kJson) {
@@ -91,7 +127,11 @@ absl::Status SetUpLogging(absl::string_view level, LogFormat format) {
   } else {
     sink->set_pattern("%Y-%m-%dT%H:%M:%S.%e%z %l %v");
   }
-  auto main_logger = std::make_shared<spdlog::logger>("pbkfsd", sink);
+  auto recent = std::make_shared<RecentSink>();
+  recent->set_level(spdlog::level::warn);
+  auto main_logger =
+      std::make_shared<spdlog::logger>("pbkfsd", spdlog::sinks_init_list{sink, recent});
+  // An event keeps by itself what may be kept of it.
   auto event_logger = std::make_shared<spdlog::logger>(kEventLogger, sink);
   for (const auto& logger : {main_logger, event_logger}) {
     logger->set_level(parsed);
@@ -103,28 +143,41 @@ absl::Status SetUpLogging(absl::string_view level, LogFormat format) {
   return absl::OkStatus();
 }
 
-LogEvent::LogEvent(spdlog::level::level_enum level, absl::string_view name) : level_(level) {
+LogEvent::LogEvent(spdlog::level::level_enum level, absl::string_view name)
+    : level_(level), kept_(level >= spdlog::level::warn) {
   line_ = g_format == LogFormat::kJson ? absl::StrCat(R"("event":)", JsonQuote(name))
                                        : std::string(name);
+  if (kept_) kept_line_ = std::string(name);
 }
 
 LogEvent::~LogEvent() {
   auto logger = spdlog::get(kEventLogger);
   if (logger == nullptr) logger = spdlog::default_logger();
   logger->log(level_, spdlog::string_view_t(line_.data(), line_.size()));
+  if (!kept_) return;
+  const auto level = spdlog::level::to_string_view(level_);
+  ProcessRecentLog().Add(absl::Now(), {level.data(), level.size()}, kept_line_);
 }
 
-void LogEvent::Raw(absl::string_view name, absl::string_view text, absl::string_view json) {
+void LogEvent::Raw(absl::string_view name, absl::string_view text, absl::string_view json,
+                   bool keep) {
   if (g_format == LogFormat::kJson) {
     absl::StrAppend(&line_, ",", JsonQuote(name), ":", json);
   } else {
     absl::StrAppend(&line_, " ", name, "=", text);
   }
+  if (kept_ && keep) absl::StrAppend(&kept_line_, " ", name, "=", text);
 }
 
 LogEvent& LogEvent::Field(absl::string_view name, absl::string_view value) {
   const std::string json = JsonQuote(value);
   Raw(name, NeedsQuotes(value) ? absl::string_view(json) : value, json);
+  return *this;
+}
+
+LogEvent& LogEvent::PrivateField(absl::string_view name, absl::string_view value) {
+  const std::string json = JsonQuote(value);
+  Raw(name, NeedsQuotes(value) ? absl::string_view(json) : value, json, /*keep=*/false);
   return *this;
 }
 

@@ -2,7 +2,11 @@
 // spdlog directly; the control plane logs events, a name and fields, so that programs can read
 // them.
 //
-// SetUpLogging is called once, before any thread starts. Events may be logged from any thread.
+// Warnings and errors are also kept in memory, for DebugDump (service/recent_log.h), without what
+// was marked as private.
+//
+// SetUpLogging is called once, before any thread starts. Everything else may be called from any
+// thread.
 #ifndef PBKFS_SERVICE_LOGGING_H_
 #define PBKFS_SERVICE_LOGGING_H_
 
@@ -20,6 +24,11 @@ enum class LogFormat : uint8_t { kText, kJson };
 // INVALID_ARGUMENT for a level that is not one of trace, debug, info, warn, error.
 absl::Status SetUpLogging(absl::string_view level, LogFormat format);
 
+// One of trace, debug, info, warn, error; INVALID_ARGUMENT (INVALID_FIELD) for another one.
+absl::Status CheckLogLevel(absl::string_view level);
+absl::Status SetLogLevel(absl::string_view level);
+std::string LogLevel();
+
 // One line of the log: LogEvent(spdlog::level::info, "mount").Field("mount", id).Field("chain",
 // text). The line is written by the destructor.
 class LogEvent {
@@ -32,12 +41,17 @@ class LogEvent {
   LogEvent& Field(absl::string_view name, absl::string_view value);
   LogEvent& Field(absl::string_view name, uint64_t value);
   LogEvent& Field(absl::string_view name, double value);
+  // For the log alone: a bug report does not have it.
+  LogEvent& PrivateField(absl::string_view name, absl::string_view value);
 
  private:
-  void Raw(absl::string_view name, absl::string_view text, absl::string_view json);
+  void Raw(absl::string_view name, absl::string_view text, absl::string_view json,
+           bool keep = true);
 
   const spdlog::level::level_enum level_;
+  const bool kept_;  // For a bug report.
   std::string line_;
+  std::string kept_line_;
 };
 
 // `text` as a JSON string with its quotes; bytes that are not UTF-8 are replaced.

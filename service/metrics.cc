@@ -9,25 +9,13 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "service/metric_families.h"
+#include "service/proto_convert.h"
 
 namespace pbkfs {
 namespace {
 
 using Labels = MetricFamilies::Labels;
 using LatencyByOp = std::map<std::string, FuseFigures::Latency>;
-
-const char* StateName(v1::MountState state) {
-  switch (state) {
-    case v1::MOUNT_STATE_CREATING:
-      return "creating";
-    case v1::MOUNT_STATE_ACTIVE:
-      return "active";
-    case v1::MOUNT_STATE_DRAINING:
-      return "draining";
-    default:
-      return "failed";
-  }
-}
 
 double AsDouble(uint64_t value) { return static_cast<double>(value); }
 
@@ -123,7 +111,7 @@ void AddDiff(const std::string& mount, const DiffFigures& diff, MetricFamilies* 
 void AddMount(const LiveMount& mount, std::map<std::string, int>* states, LatencyByOp* latency,
               MetricFamilies* out) {
   const v1::Mount description = mount.Describe();
-  ++(*states)[StateName(description.state())];
+  ++(*states)[std::string(StateName(description.state()))];
   const std::optional<MountFigures> figures = mount.Figures();
   if (!figures.has_value()) return;
   out->Gauge("pbkfs_mount_info", "What is mounted; always 1.",

@@ -307,6 +307,11 @@ void MountManager::StartDraining() {
   draining_ = true;
 }
 
+bool MountManager::draining() const {
+  MutexLock lock(&mutex_);
+  return draining_;
+}
+
 bool MountManager::UnmountAll(const std::function<bool()>& hurry) {
   const absl::Time deadline = absl::Now() + kMaxBusyWait;
   absl::Time report;  // When busy mounts are named next.

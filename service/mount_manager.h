@@ -68,9 +68,12 @@ class MountManager {
 
   // Worker processes that died before this one.
   uint64_t WorkerRestarts() const { return environment_.keeper.restarts(); }
+  // Whether mounts outlive this process, where the kernel can send requests again.
+  bool has_keeper() const { return environment_.keeper.outlives_worker(); }
 
   // From now on Mount answers UNAVAILABLE (DRAINING).
   void StartDraining();
+  bool draining() const;
   // Unmounts everything. What is in use is named in the log from time to time, and waited for until
   // `hurry` says that it has to be detached. False where a mount is still there.
   bool UnmountAll(const std::function<bool()>& hurry);

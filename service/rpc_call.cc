@@ -53,7 +53,7 @@ grpc::Status RpcCall::Finish(const absl::Status& status) {
     LogEvent event(status.ok() ? spdlog::level::info : spdlog::level::warn, "audit");
     event.Field("method", method_)
         .Field("peer", peer_)
-        .Field("parameters", ParametersForLog(*audited_))
+        .PrivateField("parameters", ParametersForLog(*audited_))
         .Field("result", code)
         .Field("seconds", absl::ToDoubleSeconds(duration));
     if (!status.ok()) event.Field("reason", ReasonOf(status)).Field("message", status.message());

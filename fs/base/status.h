@@ -42,6 +42,8 @@ inline constexpr absl::string_view kMountLimit = "MOUNT_LIMIT";
 inline constexpr absl::string_view kPathNotAllowed = "PATH_NOT_ALLOWED";
 inline constexpr absl::string_view kCallerNotAllowed = "CALLER_NOT_ALLOWED";
 inline constexpr absl::string_view kDraining = "DRAINING";
+// Reload of a daemon that has no file to read.
+inline constexpr absl::string_view kNoConfigFile = "NO_CONFIG_FILE";
 // A clone that would not be harmless unless the request decides (shared_preload_libraries,
 // data_directory).
 inline constexpr absl::string_view kCloneUnsafe = "CLONE_UNSAFE";

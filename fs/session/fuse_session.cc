@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -79,6 +80,15 @@ bool ChangesNames(uint32_t opcode) {
     default:
       return false;
   }
+}
+
+// The kernel's first message.
+std::optional<fuse_init_in> KernelInit(const SessionMemory& memory) {
+  const absl::Span<const uint8_t> message = memory.init();
+  fuse_init_in init;
+  if (message.size() < sizeof(fuse_in_header) + sizeof(init)) return std::nullopt;
+  memcpy(&init, message.data() + sizeof(fuse_in_header), sizeof(init));
+  return init;
 }
 
 }  // namespace
@@ -200,13 +210,17 @@ absl::Status FuseSession::AskForResend() {
 }
 
 bool FuseSession::CanResend(const SessionMemory& memory) {
-  const absl::Span<const uint8_t> message = memory.init();
-  fuse_in_header header;
-  fuse_init_in init;
-  if (message.size() < sizeof(header) + sizeof(init)) return false;
-  memcpy(&init, message.data() + sizeof(header), sizeof(init));
-  return (init.flags & FUSE_INIT_EXT) != 0 && (init.flags2 & kHasResendFlag2) != 0;
+  const std::optional<fuse_init_in> init = KernelInit(memory);
+  return init.has_value() && (init->flags & FUSE_INIT_EXT) != 0 &&
+         (init->flags2 & kHasResendFlag2) != 0;
 }
+
+std::string FuseSession::KernelProtocol(const SessionMemory& memory) {
+  const std::optional<fuse_init_in> init = KernelInit(memory);
+  return init.has_value() ? absl::StrCat(init->major, ".", init->minor) : std::string();
+}
+
+std::string FuseSession::LibraryVersion() { return fuse_pkgversion(); }
 
 ssize_t FuseSession::Receive(uint8_t* buffer) {
   if (resending_.load(std::memory_order_acquire)) {

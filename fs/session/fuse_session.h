@@ -56,6 +56,10 @@ class FuseSession {
 
   // Whether the kernel can send requests again after the process that served them died.
   static bool CanResend(const SessionMemory& memory);
+  // The kernel's version of the protocol, "7.45"; "" where it has not said it.
+  static std::string KernelProtocol(const SessionMemory& memory);
+  // Of libfuse.
+  static std::string LibraryVersion();
 
   // False once the kernel ended the connection.
   bool alive() const { return threads_ != nullptr && threads_->alive(); }

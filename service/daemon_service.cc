@@ -1,0 +1,68 @@
+#include "service/daemon_service.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "fs/base/status.h"
+#include "fs/session/fuse_session.h"
+#include "google/protobuf/stubs/common.h"
+#include "grpcpp/grpcpp.h"
+#include "service/limits.h"
+#include "service/logging.h"
+#include "service/rpc_call.h"
+#include "service/utf8.h"
+
+namespace pbkfs {
+
+std::string BuildDescription() {
+#ifdef __clang__
+  constexpr char kCompiler[] = "";  // Its version begins with its name.
+#else
+  constexpr char kCompiler[] = "gcc ";
+#endif
+  return absl::StrCat(kCompiler, __VERSION__, ", ", PBKFS_BUILD_TYPE, ", libfuse ",
+                      FuseSession::LibraryVersion(), ", gRPC ", grpc::Version(), ", protobuf ",
+                      google::protobuf::internal::VersionString(GOOGLE_PROTOBUF_VERSION));
+}
+
+DaemonServiceImpl::DaemonServiceImpl(const MountManager& manager, DaemonFacts facts,
+                                     RpcFigures& figures)
+    : manager_(manager), facts_(std::move(facts)), figures_(figures) {}
+
+v1::DaemonStatus DaemonServiceImpl::Status() const {
+  return DescribeDaemon(facts_, facts_.allowed_roots, manager_);
+}
+
+grpc::Status DaemonServiceImpl::GetStatus(grpc::ServerContext* context, const v1::GetStatusRequest*,
+                                          v1::DaemonStatus* response) {
+  RpcCall call(figures_, *context, "DaemonService.GetStatus", nullptr);
+  *response = Status();
+  return call.Finish(absl::OkStatus());
+}
+
+grpc::Status DaemonServiceImpl::Reload(grpc::ServerContext* context,
+                                       const v1::ReloadRequest* request, v1::ReloadResponse*) {
+  RpcCall call(figures_, *context, "DaemonService.Reload", request);
+  return call.Finish(ReasonError(absl::StatusCode::kFailedPrecondition, reason::kNoConfigFile,
+                                 "the daemon was started without a configuration file, so that "
+                                 "there is nothing to read again; start it with --config FILE"));
+}
+
+grpc::Status DaemonServiceImpl::DebugDump(grpc::ServerContext* context,
+                                          const v1::DebugDumpRequest* request,
+                                          v1::DebugDumpResponse* response) {
+  RpcCall call(figures_, *context, "DaemonService.DebugDump", nullptr);
+  const uint32_t lines = request->log_lines() == 0 ? kDefaultDumpLogLines : request->log_lines();
+  response->set_text(ToUtf8(DebugText(Status(), manager_, ProcessRecentLog(), lines)));
+  return call.Finish(absl::OkStatus());
+}
+
+grpc::Status DaemonServiceImpl::SetLogLevel(grpc::ServerContext* context,
+                                            const v1::SetLogLevelRequest* request,
+                                            v1::SetLogLevelResponse* response) {
+  RpcCall call(figures_, *context, "DaemonService.SetLogLevel", request);
+  response->set_previous(LogLevel());
+  return call.Finish(pbkfs::SetLogLevel(request->level()));
+}
+
+}  // namespace pbkfs

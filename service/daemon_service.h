@@ -1,0 +1,41 @@
+// pbkfs.v1.DaemonService: a thin layer over daemon_status.h and the reload.
+#ifndef PBKFS_SERVICE_DAEMON_SERVICE_H_
+#define PBKFS_SERVICE_DAEMON_SERVICE_H_
+
+#include <string>
+
+#include "pbkfs/v1/daemon.grpc.pb.h"
+#include "service/daemon_status.h"
+#include "service/histogram.h"
+#include "service/mount_manager.h"
+
+namespace pbkfs {
+
+// The compiler, the kind of build, and the libraries: DaemonStatus.build.
+std::string BuildDescription();
+
+class DaemonServiceImpl final : public v1::DaemonService::Service {
+ public:
+  // `manager` and `figures` outlive the service.
+  DaemonServiceImpl(const MountManager& manager, DaemonFacts facts, RpcFigures& figures);
+
+  grpc::Status GetStatus(grpc::ServerContext* context, const v1::GetStatusRequest* request,
+                         v1::DaemonStatus* response) override;
+  grpc::Status Reload(grpc::ServerContext* context, const v1::ReloadRequest* request,
+                      v1::ReloadResponse* response) override;
+  grpc::Status DebugDump(grpc::ServerContext* context, const v1::DebugDumpRequest* request,
+                         v1::DebugDumpResponse* response) override;
+  grpc::Status SetLogLevel(grpc::ServerContext* context, const v1::SetLogLevelRequest* request,
+                           v1::SetLogLevelResponse* response) override;
+
+ private:
+  v1::DaemonStatus Status() const;
+
+  const MountManager& manager_;
+  const DaemonFacts facts_;
+  RpcFigures& figures_;
+};
+
+}  // namespace pbkfs
+
+#endif  // PBKFS_SERVICE_DAEMON_SERVICE_H_
