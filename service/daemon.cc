@@ -26,6 +26,8 @@
 #include "service/acceptor.h"
 #include "service/catalog_lock.h"
 #include "service/catalog_service.h"
+#include "service/config_holder.h"
+#include "service/configuration.h"
 #include "service/daemon_service.h"
 #include "service/diff_service.h"
 #include "service/health_service.h"
@@ -40,11 +42,14 @@
 #include "service/mount_registry.h"
 #include "service/mount_service.h"
 #include "service/path_policy.h"
+#include "service/proto_convert.h"
 #include "service/stats_logger.h"
 #include "spdlog/spdlog.h"
 
 namespace pbkfs {
 namespace {
+
+constexpr char kDefaultMetricsAddress[] = "127.0.0.1:9467";
 
 sigset_t DaemonSignals() {
   sigset_t signals;
@@ -76,19 +81,20 @@ absl::Status MakeDirectory(const std::string& path) {
 }
 
 absl::StatusOr<std::unique_ptr<grpc::Server>> StartServer(
-    const std::vector<grpc::Service*>& services) {
+    const v1::DaemonConfig& config, const std::vector<grpc::Service*>& services) {
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   // It listens nowhere: the acceptor brings its connections.
   grpc::ServerBuilder builder;
+  builder.SetMaxReceiveMessageSize(static_cast<int>(config.limits().max_request_bytes()));
   for (grpc::Service* service : services) builder.RegisterService(service);
   std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
   if (server == nullptr) return absl::InternalError("gRPC starts no server");
   return server;
 }
 
-absl::StatusOr<std::vector<UniqueFd>> Listen(const DaemonOptions& options) {
+absl::StatusOr<std::vector<UniqueFd>> Listen(const v1::DaemonConfig& config) {
   std::vector<UniqueFd> listeners;
-  for (const std::string& path : options.listen_paths) {
+  for (const std::string& path : SocketPaths(config)) {
     PBKFS_ASSIGN_OR_RETURN(UniqueFd listener, ListenAt(path));
     listeners.push_back(std::move(listener));
   }
@@ -104,18 +110,24 @@ void BecomeIoFlusher() {
   }
 }
 
-absl::StatusOr<std::unique_ptr<MetricsServer>> StartMetrics(const DaemonOptions& options,
+// "HOST:PORT"; "" = none.
+std::string MetricsAddress(const v1::DaemonConfig& config) {
+  if (config.metrics_address() == "off") return "";
+  return config.metrics_address().empty() ? kDefaultMetricsAddress : config.metrics_address();
+}
+
+absl::StatusOr<std::unique_ptr<MetricsServer>> StartMetrics(const v1::DaemonConfig& config,
                                                             const MetricsCollector& collector) {
-  if (options.metrics_address.empty()) return nullptr;
-  absl::StatusOr<std::unique_ptr<MetricsServer>> server =
-      MetricsServer::Start(options.metrics_address, collector);
+  const std::string address = MetricsAddress(config);
+  if (address.empty()) return nullptr;
+  absl::StatusOr<std::unique_ptr<MetricsServer>> server = MetricsServer::Start(address, collector);
   if (server.ok()) {
     LogEvent(spdlog::level::info, "metrics")
-        .Field("address", options.metrics_address)
+        .Field("address", address)
         .Field("port", static_cast<uint64_t>((*server)->port()));
     return server;
   }
-  if (options.metrics_required) return server.status();
+  if (!config.metrics_address().empty()) return server.status();
   // The default address was nobody's wish: mounts are worth more than their figures.
   spdlog::error("{}; going on without metrics", std::string(server.status().message()));
   return nullptr;
@@ -171,7 +183,9 @@ void BlockDaemonSignals() {
   signal(SIGPIPE, SIG_IGN);
 }
 
-absl::Status RunDaemon(const DaemonOptions& options) {
+absl::Status RunDaemon(const DaemonOptions& options, v1::DaemonConfig config, const ConfigMemory*) {
+  ConfigHolder holder(std::move(config));
+  const std::shared_ptr<const v1::DaemonConfig> start_config = holder.Get();
   BecomeIoFlusher();
   std::unique_ptr<MountKeeper> keeper;
   KeeperClient* client = nullptr;  // The keeper, where it is another process.
@@ -184,18 +198,25 @@ absl::Status RunDaemon(const DaemonOptions& options) {
     keeper = std::move(connected);
   } else {
     keeper = MakeOwnKeeper();
-    PBKFS_ASSIGN_OR_RETURN(listeners, Listen(options));
+    PBKFS_ASSIGN_OR_RETURN(listeners, Listen(*start_config));
   }
-  PBKFS_RETURN_IF_ERROR(MakeDirectory(options.state_directory));
-  PBKFS_RETURN_IF_ERROR(MakeDirectory(absl::StrCat(options.state_directory, "/diffs")));
-  PBKFS_ASSIGN_OR_RETURN(const PathPolicy policy,
-                         PathPolicy::Create(options.allowed_roots, options.state_directory));
+  const std::string& state_directory = start_config->state_directory();
+  PBKFS_RETURN_IF_ERROR(MakeDirectory(state_directory));
+  PBKFS_RETURN_IF_ERROR(MakeDirectory(absl::StrCat(state_directory, "/diffs")));
+  PBKFS_ASSIGN_OR_RETURN(
+      const std::unique_ptr<PathPolicy> path_policy,
+      PathPolicy::Create({start_config->allow_root().begin(), start_config->allow_root().end()},
+                         state_directory));
+  PathPolicy& policy = *path_policy;
   PBKFS_ASSIGN_OR_RETURN(const MountRegistry registry,
                          MountRegistry::Open(policy.state_directory()));
   std::optional<StopLimit> stop_limit;
   // Destroyed in reverse: first what listens, then what it calls.
   RpcFigures figures;
   ImageCacheOptions cache_options;
+  const v1::Budgets& budgets = start_config->budgets();
+  if (budgets.page_index_bytes() > 0) cache_options.page_index_bytes = budgets.page_index_bytes();
+  if (budgets.page_cache_bytes() > 0) cache_options.decoded_page_bytes = budgets.page_cache_bytes();
   cache_options.index_cache_directory = absl::StrCat(policy.state_directory(), "/indexes");
   PBKFS_RETURN_IF_ERROR(MakeDirectory(cache_options.index_cache_directory));
   const std::string wal_directory = absl::StrCat(policy.state_directory(), "/wal");
@@ -205,7 +226,7 @@ absl::Status RunDaemon(const DaemonOptions& options) {
   CatalogLockerOptions lock_options;
   lock_options.record_path = absl::StrCat(policy.state_directory(), "/catalog-locks");
   CatalogLocker locker(lock_options);
-  MountManager manager(policy, images, locker, {PosixIo(), *keeper, registry});
+  MountManager manager(holder, policy, images, locker, {PosixIo(), *keeper, registry});
   // First of all: databases wait for it.
   if (client != nullptr) {
     PBKFS_ASSIGN_OR_RETURN(std::vector<HeldMount> held, client->Held());
@@ -220,31 +241,33 @@ absl::Status RunDaemon(const DaemonOptions& options) {
   DaemonFacts facts;
   facts.start_time = absl::Now();
   facts.build = BuildDescription();
-  for (const std::string& path : options.listen_paths) {
-    facts.listen_addresses.push_back(absl::StrCat("unix:", path));
+  for (const v1::Listener& listener : start_config->listeners()) {
+    facts.listen_addresses.push_back(listener.address());
   }
+  facts.config_file = options.config_file;
   facts.state_directory = policy.state_directory();
-  facts.allowed_roots = options.allowed_roots;
   const MetricsCollector collector(manager, figures);
   PBKFS_ASSIGN_OR_RETURN(const std::unique_ptr<MetricsServer> metrics,
-                         StartMetrics(options, collector));
+                         StartMetrics(*start_config, collector));
   if (metrics != nullptr) {
-    const std::string& address = options.metrics_address;
+    const std::string address = MetricsAddress(*start_config);
     facts.metrics_address =
         absl::StrCat(address.substr(0, address.rfind(':') + 1), metrics->port());
   }
-  DaemonServiceImpl daemon_service(manager, facts, figures);
-  PBKFS_ASSIGN_OR_RETURN(const std::unique_ptr<grpc::Server> server,
-                         StartServer({&mount_service, &catalog_service, &diff_service,
-                                      &daemon_service, &health_service}));
+  DaemonServiceImpl daemon_service(manager, holder, facts, figures);
+  PBKFS_ASSIGN_OR_RETURN(
+      const std::unique_ptr<grpc::Server> server,
+      StartServer(*start_config, {&mount_service, &catalog_service, &diff_service, &daemon_service,
+                                  &health_service}));
   PBKFS_ASSIGN_OR_RETURN(std::unique_ptr<Acceptor> acceptor,
                          Acceptor::Start(std::move(listeners), *server));
-  const auto stats_logger = std::make_unique<StatsLogger>(manager, options.stats_interval);
+  const auto stats_logger =
+      std::make_unique<StatsLogger>(manager, FromProto(start_config->stats_interval()));
   manager.StartRestoring();
   LogEvent(spdlog::level::info, "ready")
       .Field("version", PBKFS_VERSION)
       .Field("pid", static_cast<uint64_t>(getpid()))
-      .Field("listen", absl::StrJoin(options.listen_paths, ","))
+      .Field("listen", absl::StrJoin(facts.listen_addresses, ","))
       .Field("state_dir", policy.state_directory());
   if (client != nullptr) PBKFS_RETURN_IF_ERROR(client->Ready());
 
@@ -268,7 +291,7 @@ absl::Status RunDaemon(const DaemonOptions& options) {
     _exit(1);
   }
   if (client == nullptr) {
-    for (const std::string& path : options.listen_paths) unlink(path.c_str());
+    for (const std::string& path : SocketPaths(*start_config)) unlink(path.c_str());
   }
   LogEvent(spdlog::level::info, "stopped");
   return absl::OkStatus();

@@ -6,6 +6,8 @@
 #define PBKFS_SERVICE_DAEMON_H_
 
 #include "absl/status/status.h"
+#include "pbkfs/v1/config.pb.h"
+#include "service/config_memory.h"
 #include "service/options.h"
 
 namespace pbkfs {
@@ -14,7 +16,9 @@ namespace pbkfs {
 void BlockDaemonSignals();
 
 // Serves until a stop signal, then unmounts everything: as the worker of a keeper, or alone.
-absl::Status RunDaemon(const DaemonOptions& options);
+// `config` is in force; what a reload takes over goes to `memory` too, unless it is null.
+absl::Status RunDaemon(const DaemonOptions& options, v1::DaemonConfig config,
+                       const ConfigMemory* memory);
 
 }  // namespace pbkfs
 

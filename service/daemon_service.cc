@@ -25,12 +25,12 @@ std::string BuildDescription() {
                       google::protobuf::internal::VersionString(GOOGLE_PROTOBUF_VERSION));
 }
 
-DaemonServiceImpl::DaemonServiceImpl(const MountManager& manager, DaemonFacts facts,
-                                     RpcFigures& figures)
-    : manager_(manager), facts_(std::move(facts)), figures_(figures) {}
+DaemonServiceImpl::DaemonServiceImpl(const MountManager& manager, const ConfigHolder& config,
+                                     DaemonFacts facts, RpcFigures& figures)
+    : manager_(manager), config_(config), facts_(std::move(facts)), figures_(figures) {}
 
 v1::DaemonStatus DaemonServiceImpl::Status() const {
-  return DescribeDaemon(facts_, facts_.allowed_roots, manager_);
+  return DescribeDaemon(facts_, *config_.Get(), manager_);
 }
 
 grpc::Status DaemonServiceImpl::GetStatus(grpc::ServerContext* context, const v1::GetStatusRequest*,

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "pbkfs/v1/daemon.grpc.pb.h"
+#include "service/config_holder.h"
 #include "service/daemon_status.h"
 #include "service/histogram.h"
 #include "service/mount_manager.h"
@@ -16,8 +17,9 @@ std::string BuildDescription();
 
 class DaemonServiceImpl final : public v1::DaemonService::Service {
  public:
-  // `manager` and `figures` outlive the service.
-  DaemonServiceImpl(const MountManager& manager, DaemonFacts facts, RpcFigures& figures);
+  // `manager`, `config` and `figures` outlive the service.
+  DaemonServiceImpl(const MountManager& manager, const ConfigHolder& config, DaemonFacts facts,
+                    RpcFigures& figures);
 
   grpc::Status GetStatus(grpc::ServerContext* context, const v1::GetStatusRequest* request,
                          v1::DaemonStatus* response) override;
@@ -32,6 +34,7 @@ class DaemonServiceImpl final : public v1::DaemonService::Service {
   v1::DaemonStatus Status() const;
 
   const MountManager& manager_;
+  const ConfigHolder& config_;
   const DaemonFacts facts_;
   RpcFigures& figures_;
 };

@@ -103,8 +103,7 @@ void AppendCaches(const ImageCacheFigures& caches, std::string* text) {
 
 }  // namespace
 
-v1::DaemonStatus DescribeDaemon(const DaemonFacts& facts,
-                                const std::vector<std::string>& allowed_roots,
+v1::DaemonStatus DescribeDaemon(const DaemonFacts& facts, const v1::DaemonConfig& config,
                                 const MountManager& manager) {
   v1::DaemonStatus status;
   status.set_version(PBKFS_VERSION);
@@ -117,7 +116,7 @@ v1::DaemonStatus DescribeDaemon(const DaemonFacts& facts,
   status.set_metrics_address(facts.metrics_address);
   status.set_state_directory(facts.state_directory);
   status.set_config_file(facts.config_file);
-  for (const std::string& root : allowed_roots) status.add_allowed_roots(root);
+  for (const std::string& root : config.allow_root()) status.add_allowed_roots(root);
   status.set_log_level(LogLevel());
   status.set_kernel(KernelRelease());
   for (const char* state : {"creating", "active", "draining", "failed"}) {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "pbkfs/v1/config.pb.h"
 #include "pbkfs/v1/daemon.pb.h"
 #include "service/mount_manager.h"
 #include "service/recent_log.h"
@@ -20,12 +21,11 @@ struct DaemonFacts {
   std::vector<std::string> listen_addresses;
   std::string metrics_address;  // Where it is served; "" = nowhere.
   std::string state_directory;
-  std::vector<std::string> allowed_roots;
   std::string config_file;  // "" = none.
 };
 
-v1::DaemonStatus DescribeDaemon(const DaemonFacts& facts,
-                                const std::vector<std::string>& allowed_roots,
+// `config` is the one in force.
+v1::DaemonStatus DescribeDaemon(const DaemonFacts& facts, const v1::DaemonConfig& config,
                                 const MountManager& manager);
 
 // For people who look for a fault: what `status` says, the process, each mount, requests in flight,

@@ -14,6 +14,25 @@ namespace pbkfs {
 // the machine is out of either.
 inline constexpr size_t kMaxMounts = 1024;
 
+// What the configuration says where it says nothing, and the bounds of what it may say. A mount is
+// rarely asked for more than a few times a second, so that many calls at once are a mistake.
+inline constexpr uint32_t kDefaultMaxMounts = 256;
+inline constexpr uint32_t kDefaultMaxConnections = 256;
+inline constexpr uint32_t kMaxConnectionsBound = 16384;
+inline constexpr uint32_t kDefaultMaxConcurrentCalls = 64;
+inline constexpr uint32_t kMaxConcurrentCallsBound = 1024;  // Each takes a thread.
+inline constexpr uint32_t kDefaultMaxRequestBytes = 1 << 20;
+inline constexpr uint32_t kMinRequestBytes = 16 << 10;       // A request with a few paths.
+inline constexpr uint32_t kMaxRequestBytesBound = 64 << 20;  // As many settings as there may be.
+// Below this a cache holds next to nothing.
+inline constexpr int64_t kMinBudgetBytes = 1 << 20;
+inline constexpr int64_t kMaxBudgetBytes = int64_t{1} << 40;
+inline constexpr absl::Duration kMaxStatsInterval = absl::Hours(24 * 365);
+// A configuration file: a thousand mounts with many settings.
+inline constexpr size_t kMaxConfigBytes = 4 << 20;
+// Problems of a file that are told at once.
+inline constexpr size_t kMaxConfigErrors = 20;
+
 // Length of mount_id: it becomes a directory name, a metric label and a health service name
 // ("mount/<id>").
 inline constexpr size_t kMaxMountIdLength = 63;

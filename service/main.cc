@@ -7,6 +7,9 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
+#include "service/config_memory.h"
+#include "service/configuration.h"
 #include "service/daemon.h"
 #include "service/keeper/keeper.h"
 #include "service/lock_holder.h"
@@ -26,13 +29,29 @@ std::string ReadAll(int fd) {
   return text;
 }
 
-int RunKeeper(const pbkfs::DaemonOptions& options, std::vector<std::string> arguments) {
+int Fail(const absl::Status& status, int exit_code) {
+  fprintf(stderr, "pbkfsd: %s\n", std::string(status.message()).c_str());
+  return exit_code;
+}
+
+// `memory` is null at the first start.
+int RunKeeper(const pbkfs::DaemonOptions& options, const pbkfs::v1::DaemonConfig& config,
+              std::unique_ptr<pbkfs::ConfigMemory> memory, std::vector<std::string> arguments) {
+  if (memory == nullptr) {
+    absl::StatusOr<pbkfs::ConfigMemory> created = pbkfs::ConfigMemory::Create(config);
+    if (!created.ok()) return Fail(created.status(), 1);
+    memory = std::make_unique<pbkfs::ConfigMemory>(*std::move(created));
+  }
   pbkfs::KeeperOptions keeper_options;
   for (std::string& argument : arguments) {
     if (argument.rfind(pbkfs::kHandoverFlag, 0) == 0) continue;
+    if (argument.rfind(pbkfs::kConfigMemoryFlag, 0) == 0) continue;
     keeper_options.arguments.push_back(std::move(argument));
   }
-  keeper_options.listen_paths = options.listen_paths;
+  // Workers, and a program that takes over, have the descriptor under the same number.
+  keeper_options.arguments.insert(keeper_options.arguments.begin() + 1,
+                                  absl::StrCat(pbkfs::kConfigMemoryFlag, memory->descriptor()));
+  keeper_options.listen_paths = pbkfs::SocketPaths(config);
   keeper_options.max_deaths = options.restart_limit;
   std::string handover;
   if (options.keeper_state >= 0) {
@@ -41,9 +60,34 @@ int RunKeeper(const pbkfs::DaemonOptions& options, std::vector<std::string> argu
   }
   const absl::StatusOr<std::unique_ptr<pbkfs::Keeper>> keeper =
       pbkfs::Keeper::Create(keeper_options, handover);
-  if (keeper.ok()) return (*keeper)->Run();
-  fprintf(stderr, "pbkfsd: %s\n", std::string(keeper.status().message()).c_str());
-  return 1;
+  return keeper.ok() ? (*keeper)->Run() : Fail(keeper.status(), 1);
+}
+
+// What is in force: from `memory`, or from the file and the command line.
+absl::StatusOr<pbkfs::v1::DaemonConfig> ConfigurationOf(const pbkfs::DaemonOptions& options,
+                                                        const pbkfs::ConfigMemory* memory) {
+  return memory != nullptr ? memory->Read() : pbkfs::LoadConfiguration(options);
+}
+
+int Run(const pbkfs::DaemonOptions& options, std::vector<std::string> arguments) {
+  std::unique_ptr<pbkfs::ConfigMemory> memory;
+  if (options.config_memory >= 0) {
+    memory =
+        std::make_unique<pbkfs::ConfigMemory>(pbkfs::ConfigMemory::Adopt(options.config_memory));
+  }
+  absl::StatusOr<pbkfs::v1::DaemonConfig> config = ConfigurationOf(options, memory.get());
+  if (!config.ok()) return Fail(config.status(), 2);
+  const absl::Status logging = pbkfs::SetUpLogging(
+      config->log_level(),
+      config->log_format() == "json" ? pbkfs::LogFormat::kJson : pbkfs::LogFormat::kText);
+  if (!logging.ok()) return Fail(logging, 2);
+  if (!options.no_keeper && options.worker_socket < 0) {
+    return RunKeeper(options, *config, std::move(memory), std::move(arguments));
+  }
+  if (memory != nullptr) memory->KeepPrivate();
+  pbkfs::BlockDaemonSignals();
+  const absl::Status status = pbkfs::RunDaemon(options, *std::move(config), memory.get());
+  return status.ok() ? 0 : Fail(status, 1);
 }
 
 }  // namespace
@@ -54,31 +98,17 @@ int main(int argc, char** argv) {
   }
   const absl::StatusOr<pbkfs::DaemonOptions> options =
       pbkfs::ParseDaemonOptions(std::vector<std::string>(argv + 1, argv + argc));
-  absl::Status status = options.status();
-  if (status.ok() && options->show_help) {
+  if (!options.ok()) return Fail(options.status(), 2);
+  if (options->show_help) {
     fputs(std::string(pbkfs::DaemonHelp()).c_str(), stdout);
     return 0;
   }
-  if (status.ok() && options->show_version) {
+  if (options->show_version) {
     puts("pbkfsd " PBKFS_VERSION);
     return 0;
   }
-  if (status.ok() && !options->handover_versions.empty()) {
+  if (!options->handover_versions.empty()) {
     return options->handover_versions == pbkfs::HandoverVersions() ? 0 : 1;
   }
-  if (status.ok()) status = pbkfs::SetUpLogging(options->log_level, options->log_format);
-  if (!status.ok()) {
-    fprintf(stderr, "pbkfsd: %s\n", std::string(status.message()).c_str());
-    return 2;
-  }
-  if (!options->no_keeper && options->worker_socket < 0) {
-    return RunKeeper(*options, std::vector<std::string>(argv, argv + argc));
-  }
-  pbkfs::BlockDaemonSignals();
-  status = pbkfs::RunDaemon(*options);
-  if (!status.ok()) {
-    fprintf(stderr, "pbkfsd: %s\n", std::string(status.message()).c_str());
-    return 1;
-  }
-  return 0;
+  return Run(*options, std::vector<std::string>(argv, argv + argc));
 }

@@ -43,9 +43,11 @@ std::string ChainText(const v1::Mount& mount) {
 
 }  // namespace
 
-MountManager::MountManager(const PathPolicy& policy, ImageRegistry& images, CatalogLocker& locker,
+MountManager::MountManager(const ConfigHolder& config, const PathPolicy& policy,
+                           ImageRegistry& images, CatalogLocker& locker,
                            const MountEnvironment& environment)
-    : policy_(policy),
+    : config_(config),
+      policy_(policy),
       images_(images),
       locker_(locker),
       environment_(environment),
@@ -56,12 +58,14 @@ MountManager::~MountManager() {
 }
 
 absl::StatusOr<std::shared_ptr<LiveMount>> MountManager::FindExisting(
-    const v1::MountRequest& request) const {
+    const v1::MountRequest& original, const v1::MountRequest& request) const {
   for (const auto& [id, slot] : slots_) {
     const bool same_id = id == request.mount_id();
     if (!same_id && slot.request.target() != request.target()) continue;
     if (slot.pending) return Pending(id);
-    if (same_id && SameMount(slot.request, request, slot.mount->Describe().backup_id())) {
+    // What a request leaves to the defaults is what the mount has, though they may have changed.
+    if (same_id && SameMount(slot.request, WithDefaultsOf(slot.request, original, request),
+                             slot.mount->Describe().backup_id())) {
       return slot.mount;
     }
     return Incompatible(id, same_id ? "mount" : absl::StrCat(request.target(), ": mount"));
@@ -71,10 +75,11 @@ absl::StatusOr<std::shared_ptr<LiveMount>> MountManager::FindExisting(
 
 absl::Status MountManager::CheckOthers(const v1::MountRequest& request,
                                        const MountPaths& paths) const {
-  if (slots_.size() >= kMaxMounts) {
-    return ReasonError(
-        absl::StatusCode::kResourceExhausted, reason::kMountLimit,
-        absl::StrCat("there are ", kMaxMounts, " mounts already; unmount one first"));
+  if (const uint32_t most = config_.Get()->limits().max_mounts(); slots_.size() >= most) {
+    return ReasonError(absl::StatusCode::kResourceExhausted, reason::kMountLimit,
+                       absl::StrCat("there are ", slots_.size(), " mounts already, and ", most,
+                                    " are allowed; unmount one first, or raise limits.max_mounts "
+                                    "in the configuration of pbkfsd"));
   }
   for (const auto& [id, slot] : slots_) {
     if (slot.paths.target == paths.target) {
@@ -93,8 +98,9 @@ absl::Status MountManager::CheckOthers(const v1::MountRequest& request,
 }
 
 absl::StatusOr<v1::Mount> MountManager::Mount(const v1::MountRequest& original) {
-  PBKFS_ASSIGN_OR_RETURN(const v1::MountRequest request,
-                         NormalizeRequest(original, policy_.state_directory()));
+  PBKFS_ASSIGN_OR_RETURN(
+      const v1::MountRequest request,
+      NormalizeRequest(original, policy_.state_directory(), config_.Get()->defaults()));
   {
     // Before the paths are resolved: the target of a mount that exists is not touched.
     MutexLock lock(&mutex_);
@@ -102,13 +108,15 @@ absl::StatusOr<v1::Mount> MountManager::Mount(const v1::MountRequest& original) 
       return ReasonError(absl::StatusCode::kUnavailable, reason::kDraining,
                          "the daemon is stopping; try again when it is back");
     }
-    PBKFS_ASSIGN_OR_RETURN(const std::shared_ptr<LiveMount> existing, FindExisting(request));
+    PBKFS_ASSIGN_OR_RETURN(const std::shared_ptr<LiveMount> existing,
+                           FindExisting(original, request));
     if (existing != nullptr) return existing->Describe();
   }
   PBKFS_ASSIGN_OR_RETURN(const RequestPaths where, ResolvePaths(request, policy_));
   {
     MutexLock lock(&mutex_);
-    PBKFS_ASSIGN_OR_RETURN(const std::shared_ptr<LiveMount> existing, FindExisting(request));
+    PBKFS_ASSIGN_OR_RETURN(const std::shared_ptr<LiveMount> existing,
+                           FindExisting(original, request));
     if (existing != nullptr) return existing->Describe();
     PBKFS_RETURN_IF_ERROR(CheckOthers(request, where.paths));
     if (!request.validate_only()) {

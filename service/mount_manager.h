@@ -22,6 +22,7 @@
 #include "fs/base/mutex.h"
 #include "pbkfs/v1/mount.pb.h"
 #include "service/catalog_lock.h"
+#include "service/config_holder.h"
 #include "service/histogram.h"
 #include "service/image_registry.h"
 #include "service/live_mount.h"
@@ -32,8 +33,8 @@ namespace pbkfs {
 class MountManager {
  public:
   // All outlive the manager.
-  MountManager(const PathPolicy& policy, ImageRegistry& images, CatalogLocker& locker,
-               const MountEnvironment& environment);
+  MountManager(const ConfigHolder& config, const PathPolicy& policy, ImageRegistry& images,
+               CatalogLocker& locker, const MountEnvironment& environment);
   // Waits for what StartRestoring began.
   ~MountManager();
 
@@ -86,9 +87,10 @@ class MountManager {
     bool pending = false;              // Somebody works on it.
   };
 
-  // The mount that `request` (normalized) asks for already exists: it, or the error; null where
-  // there is none.
-  absl::StatusOr<std::shared_ptr<LiveMount>> FindExisting(const v1::MountRequest& request) const
+  // The mount that `request` (`original`, normalized) asks for already exists: it, or the error;
+  // null where there is none.
+  absl::StatusOr<std::shared_ptr<LiveMount>> FindExisting(const v1::MountRequest& original,
+                                                          const v1::MountRequest& request) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status CheckOthers(const v1::MountRequest& request, const MountPaths& paths) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -108,6 +110,7 @@ class MountManager {
   void Retire(const std::string& mount_id, const UnmountResult& result);
   void FillStats(const LiveMount& mount, v1::StatsResponse* response) const;
 
+  const ConfigHolder& config_;
   const PathPolicy& policy_;
   ImageRegistry& images_;
   CatalogLocker& locker_;

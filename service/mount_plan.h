@@ -12,6 +12,7 @@
 #include "fs/base/io.h"
 #include "fs/diff/diff_store.h"
 #include "fs/image/image.h"
+#include "pbkfs/v1/config.pb.h"
 #include "pbkfs/v1/mount.pb.h"
 #include "pbkfs/v1/state.pb.h"
 #include "service/catalog_lock.h"
@@ -28,11 +29,16 @@ std::string MountIdFromTarget(absl::string_view target);
 // INVALID_ARGUMENT (INVALID_FIELD) unless `id` is such a name.
 absl::Status CheckMountId(const std::string& id);
 
-// Fills in what needs no look at the disk (mount_id, diff_dir, threads, the enums,
-// materialize_on_read) and checks the fields one by one. INVALID_ARGUMENT (INVALID_FIELD), or
-// UNIMPLEMENTED (UNSUPPORTED_FORMAT) for what this version can't do.
+// Fills in what needs no look at the disk (mount_id, diff_dir, the enums, and `defaults`, which are
+// complete) and checks the fields one by one. INVALID_ARGUMENT (INVALID_FIELD).
 absl::StatusOr<v1::MountRequest> NormalizeRequest(const v1::MountRequest& request,
-                                                  const std::string& state_directory);
+                                                  const std::string& state_directory,
+                                                  const v1::MountDefaults& defaults);
+
+// `again`, which is `original` normalized, with what `original` leaves to the defaults as `first`
+// has it.
+v1::MountRequest WithDefaultsOf(const v1::MountRequest& first, const v1::MountRequest& original,
+                                v1::MountRequest again);
 
 // Whether `again` asks for the mount that `first` made, both normalized. `backup_id` is what
 // "latest" became.

@@ -1,5 +1,4 @@
 // The part of mount_plan.h that looks at the request alone.
-#include <cstdlib>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -16,12 +15,6 @@ namespace {
 
 absl::Status InvalidField(absl::string_view field, absl::string_view message) {
   return WithField(ReasonError(absl::StatusCode::kInvalidArgument, reason::kInvalidField,
-                               absl::StrCat(field, ": ", message)),
-                   field);
-}
-
-absl::Status Unsupported(absl::string_view field, absl::string_view message) {
-  return WithField(ReasonError(absl::StatusCode::kUnimplemented, reason::kUnsupportedFormat,
                                absl::StrCat(field, ": ", message)),
                    field);
 }
@@ -50,15 +43,6 @@ absl::Status CheckTargetCharacters(const std::string& target) {
   return absl::OkStatus();
 }
 
-absl::Status CheckSupported(const v1::MountRequest& request) {
-  if (request.restore()) {
-    return Unsupported("restore",
-                       "mounting again at start is not supported by this version; "
-                       "mount again after a restart, the diff is kept");
-  }
-  return absl::OkStatus();
-}
-
 absl::Status CheckEnums(const v1::MountRequest& request) {
   if (!v1::CatalogLock_IsValid(request.catalog_lock())) {
     return InvalidField("catalog_lock", "unknown value");
@@ -67,13 +51,6 @@ absl::Status CheckEnums(const v1::MountRequest& request) {
     return InvalidField("tablespaces", "unknown value");
   }
   return absl::OkStatus();
-}
-
-bool MaterializeByDefault() {
-  const char* value = getenv("PBKFS_MATERIALIZE_ON_READ");
-  if (value == nullptr) return false;
-  const std::string lower = absl::AsciiStrToLower(value);
-  return lower == "1" || lower == "true" || lower == "on" || lower == "yes";
 }
 
 std::string NormalBackupId(const std::string& id) {
@@ -108,7 +85,8 @@ std::string MountIdFromTarget(absl::string_view target) {
 }
 
 absl::StatusOr<v1::MountRequest> NormalizeRequest(const v1::MountRequest& request,
-                                                  const std::string& state_directory) {
+                                                  const std::string& state_directory,
+                                                  const v1::MountDefaults& defaults) {
   v1::MountRequest normal = request;
   PBKFS_ASSIGN_OR_RETURN(*normal.mutable_target(), CleanPath("target", request.target()));
   PBKFS_RETURN_IF_ERROR(CheckTargetCharacters(normal.target()));
@@ -125,16 +103,19 @@ absl::StatusOr<v1::MountRequest> NormalizeRequest(const v1::MountRequest& reques
   PBKFS_ASSIGN_OR_RETURN(*normal.mutable_diff_dir(), CleanPath("diff_dir", normal.diff_dir()));
   PBKFS_RETURN_IF_ERROR(CheckEnums(normal));
   if (normal.catalog_lock() == v1::CATALOG_LOCK_UNSPECIFIED) {
-    normal.set_catalog_lock(v1::CATALOG_LOCK_AUTO);
+    normal.set_catalog_lock(defaults.catalog_lock());
   }
   if (normal.tablespaces() == v1::TABLESPACE_MODE_UNSPECIFIED) {
     normal.set_tablespaces(v1::TABLESPACE_MODE_DIRECTORY);
   }
-  if (!normal.has_materialize_on_read()) normal.set_materialize_on_read(MaterializeByDefault());
-  if (normal.threads() == 0) normal.set_threads(kDefaultThreads);
+  if (!normal.has_materialize_on_read()) {
+    normal.set_materialize_on_read(defaults.materialize_on_read());
+  }
+  if (normal.threads() == 0) normal.set_threads(defaults.threads());
   if (normal.threads() > kMaxThreads) {
     return InvalidField("threads", absl::StrCat("at most ", kMaxThreads));
   }
+  if (normal.diff_limit_bytes() == 0) normal.set_diff_limit_bytes(defaults.diff_limit_bytes());
   if (normal.diff_limit_bytes() < 0) return InvalidField("diff_limit_bytes", "is negative");
   if (static_cast<size_t>(normal.settings_size()) > kMaxSettings) {
     return InvalidField("settings", absl::StrCat("at most ", kMaxSettings));
@@ -145,8 +126,20 @@ absl::StatusOr<v1::MountRequest> NormalizeRequest(const v1::MountRequest& reques
   for (const auto& [name, value] : normal.settings()) {
     PBKFS_RETURN_IF_ERROR(CheckRequestedSetting(name, value));
   }
-  PBKFS_RETURN_IF_ERROR(CheckSupported(normal));
   return normal;
+}
+
+v1::MountRequest WithDefaultsOf(const v1::MountRequest& first, const v1::MountRequest& original,
+                                v1::MountRequest again) {
+  if (!original.has_materialize_on_read()) {
+    again.set_materialize_on_read(first.materialize_on_read());
+  }
+  if (original.catalog_lock() == v1::CATALOG_LOCK_UNSPECIFIED) {
+    again.set_catalog_lock(first.catalog_lock());
+  }
+  if (original.threads() == 0) again.set_threads(first.threads());
+  if (original.diff_limit_bytes() == 0) again.set_diff_limit_bytes(first.diff_limit_bytes());
+  return again;
 }
 
 bool SameMount(const v1::MountRequest& first, const v1::MountRequest& again,
@@ -155,8 +148,8 @@ bool SameMount(const v1::MountRequest& first, const v1::MountRequest& again,
   v1::MountRequest b = again;
   a.clear_validate_only();
   b.clear_validate_only();
-  // "latest" and the id that it became are the same backup, whichever of both was asked for first: a
-  // mount that was made again after a restart has the id.
+  // "latest" and the id that it became are the same backup, whichever of both was asked for first:
+  // a mount that was made again after a restart has the id.
   if (b.backup_id() == backup_id || b.backup_id() == "latest") a.set_backup_id(b.backup_id());
   return google::protobuf::util::MessageDifferencer::Equals(a, b);
 }

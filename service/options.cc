@@ -1,53 +1,23 @@
 #include "service/options.h"
 
-#include <utility>
+#include <filesystem>
+#include <system_error>
 
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/strip.h"
+#include "absl/time/time.h"
 #include "fs/base/status.h"
+#include "service/config_check.h"
+#include "service/limits.h"
+#include "service/logging.h"
+#include "service/proto_convert.h"
 
 namespace pbkfs {
 namespace {
 
-constexpr absl::string_view kDefaultSocket = "/run/pbkfs/pbkfsd.sock";
-constexpr absl::string_view kDefaultMetrics = "127.0.0.1:9467";
-constexpr absl::string_view kDefaultStateDirectory = "/var/lib/pbkfs";
-// sockaddr_un::sun_path with its final NUL.
-constexpr size_t kMaxSocketPath = 107;
-
 absl::Status Usage(absl::string_view message) {
   return absl::InvalidArgumentError(absl::StrCat(message, "; see pbkfsd --help"));
-}
-
-absl::StatusOr<std::string> ParseListen(absl::string_view value) {
-  absl::string_view path = value;
-  if (!absl::ConsumePrefix(&path, "unix:")) {
-    return Usage(absl::StrCat("--listen ", value,
-                              ": TCP needs TLS, which this version does not have; use unix:PATH"));
-  }
-  // gRPC also writes unix:///path.
-  if (absl::StartsWith(path, "//")) path.remove_prefix(2);
-  if (!absl::StartsWith(path, "/")) {
-    return Usage(absl::StrCat("--listen ", value, ": the path must be absolute"));
-  }
-  if (path.size() > kMaxSocketPath) {
-    return Usage(absl::StrCat("--listen ", value, ": the path of a socket has at most ",
-                              kMaxSocketPath, " bytes"));
-  }
-  return std::string(path);
-}
-
-absl::StatusOr<std::string> ParseMetrics(absl::string_view value) {
-  if (value.empty() || value == "off") return std::string();
-  const size_t colon = value.rfind(':');
-  int port = -1;
-  if (colon == absl::string_view::npos || colon == 0 ||
-      !absl::SimpleAtoi(value.substr(colon + 1), &port) || port < 0 || port > 65535) {
-    return Usage(absl::StrCat("--metrics ", value, ": use HOST:PORT, or 'off'"));
-  }
-  return std::string(value);
 }
 
 absl::StatusOr<absl::Duration> ParseInterval(absl::string_view value) {
@@ -58,17 +28,25 @@ absl::StatusOr<absl::Duration> ParseInterval(absl::string_view value) {
   } else if (!absl::ParseDuration(value, &duration)) {
     return Usage(absl::StrCat("--stats-interval ", value, ": use a duration such as 60s, 5m or 0"));
   }
-  if (duration < absl::ZeroDuration() || duration > absl::Hours(24 * 365)) {
+  if (duration < absl::ZeroDuration() || duration > kMaxStatsInterval) {
     return Usage(absl::StrCat("--stats-interval ", value, ": out of range"));
   }
   return duration;
 }
 
-absl::StatusOr<std::string> ParseDirectory(absl::string_view flag, absl::string_view value) {
-  if (!absl::StartsWith(value, "/")) {
-    return Usage(absl::StrCat(flag, " '", value, "': the path must be absolute"));
-  }
-  return std::string(value);
+// `check` says what is wrong with the value of a flag.
+absl::Status CheckValue(absl::string_view flag, absl::string_view value,
+                        const absl::Status& check) {
+  if (check.ok()) return check;
+  return Usage(absl::StrCat(flag, " '", value, "': ", check.message()));
+}
+
+// A relative path would mean another file once the process is a daemon.
+absl::StatusOr<std::string> AbsolutePath(const std::string& path) {
+  std::error_code error;
+  const std::filesystem::path absolute = std::filesystem::absolute(path, error);
+  if (path.empty() || error) return Usage(absl::StrCat("--config '", path, "': use a path"));
+  return absolute.string();
 }
 
 // What keeper and worker tell their programs; not for users.
@@ -78,9 +56,10 @@ absl::Status TakeInternal(absl::string_view flag, const std::string& value,
     options->handover_versions = value;
     return absl::OkStatus();
   }
-  int* number = flag == "--worker-socket"  ? &options->worker_socket
-                : flag == "--keeper-state" ? &options->keeper_state
-                                           : nullptr;
+  int* number = flag == "--worker-socket"   ? &options->worker_socket
+                : flag == "--keeper-state"  ? &options->keeper_state
+                : flag == "--config-memory" ? &options->config_memory
+                                            : nullptr;
   if (number == nullptr || !absl::SimpleAtoi(value, number)) {
     return Usage(absl::StrCat("unknown option ", flag));
   }
@@ -89,26 +68,31 @@ absl::Status TakeInternal(absl::string_view flag, const std::string& value,
 
 // Takes one flag with its value into `options`.
 absl::Status TakeValue(absl::string_view flag, const std::string& value, DaemonOptions* options) {
-  if (flag == "--listen") {
-    PBKFS_ASSIGN_OR_RETURN(std::string path, ParseListen(value));
-    options->listen_paths.push_back(std::move(path));
+  v1::DaemonConfig& given = options->given;
+  if (flag == "--config") {
+    PBKFS_ASSIGN_OR_RETURN(options->config_file, AbsolutePath(value));
+  } else if (flag == "--listen") {
+    PBKFS_RETURN_IF_ERROR(CheckValue(flag, value, CheckListenAddress(value)));
+    given.add_listeners()->set_address(value);
   } else if (flag == "--metrics") {
-    PBKFS_ASSIGN_OR_RETURN(options->metrics_address, ParseMetrics(value));
-    options->metrics_required = true;
+    const std::string address = value.empty() ? "off" : value;
+    PBKFS_RETURN_IF_ERROR(CheckValue(flag, value, CheckMetricsAddress(address)));
+    given.set_metrics_address(address);
   } else if (flag == "--state-dir") {
-    PBKFS_ASSIGN_OR_RETURN(options->state_directory, ParseDirectory(flag, value));
+    PBKFS_RETURN_IF_ERROR(CheckValue(flag, value, CheckDirectory(value)));
+    given.set_state_directory(value);
   } else if (flag == "--allow-root") {
-    PBKFS_ASSIGN_OR_RETURN(std::string root, ParseDirectory(flag, value));
-    options->allowed_roots.push_back(std::move(root));
+    PBKFS_RETURN_IF_ERROR(CheckValue(flag, value, CheckDirectory(value)));
+    given.add_allow_root(value);
   } else if (flag == "--stats-interval") {
-    PBKFS_ASSIGN_OR_RETURN(options->stats_interval, ParseInterval(value));
+    PBKFS_ASSIGN_OR_RETURN(const absl::Duration interval, ParseInterval(value));
+    ToProto(interval, given.mutable_stats_interval());
   } else if (flag == "--log-level") {
-    options->log_level = value;
+    PBKFS_RETURN_IF_ERROR(CheckValue(flag, value, CheckLogLevel(value)));
+    given.set_log_level(value);
   } else if (flag == "--log-format") {
-    if (value != "text" && value != "json") {
-      return Usage(absl::StrCat("--log-format ", value, ": use text or json"));
-    }
-    options->log_format = value == "json" ? LogFormat::kJson : LogFormat::kText;
+    PBKFS_RETURN_IF_ERROR(CheckValue(flag, value, CheckLogFormat(value)));
+    given.set_log_format(value);
   } else if (flag == "--restart-limit") {
     if (!absl::SimpleAtoi(value, &options->restart_limit) || options->restart_limit < 0) {
       return Usage(absl::StrCat("--restart-limit ", value, ": use a number"));
@@ -121,9 +105,9 @@ absl::Status TakeValue(absl::string_view flag, const std::string& value, DaemonO
 
 bool TakesValue(absl::string_view flag) {
   for (const absl::string_view known :
-       {"--listen", "--metrics", "--state-dir", "--allow-root", "--stats-interval", "--log-level",
-        "--log-format", "--restart-limit", "--worker-socket", "--keeper-state",
-        "--check-handover"}) {
+       {"--config", "--listen", "--metrics", "--state-dir", "--allow-root", "--stats-interval",
+        "--log-level", "--log-format", "--restart-limit", "--worker-socket", "--keeper-state",
+        "--config-memory", "--check-handover"}) {
     if (flag == known) return true;
   }
   return false;
@@ -133,8 +117,6 @@ bool TakesValue(absl::string_view flag) {
 
 absl::StatusOr<DaemonOptions> ParseDaemonOptions(const std::vector<std::string>& arguments) {
   DaemonOptions options;
-  options.metrics_address = std::string(kDefaultMetrics);
-  options.state_directory = std::string(kDefaultStateDirectory);
   for (size_t i = 0; i < arguments.size(); ++i) {
     const std::string& argument = arguments[i];
     if (argument == "--help" || argument == "-h") {
@@ -165,7 +147,6 @@ absl::StatusOr<DaemonOptions> ParseDaemonOptions(const std::vector<std::string>&
     }
     PBKFS_RETURN_IF_ERROR(TakeValue(flag, value, &options));
   }
-  if (options.listen_paths.empty()) options.listen_paths.emplace_back(kDefaultSocket);
   return options;
 }
 
@@ -174,6 +155,8 @@ absl::string_view DaemonHelp() {
 
   pbkfsd [OPTION]...
 
+  --config FILE          read the configuration from FILE (proto/pbkfs/v1/config.proto in protobuf's
+                         text format); the options below win over it, --listen and --allow-root add
   --listen unix:PATH     socket of the API; may be repeated (unix:/run/pbkfs/pbkfsd.sock)
   --metrics HOST:PORT    Prometheus metrics at /metrics, or 'off' (127.0.0.1:9467)
   --state-dir DIR        where diffs go that a request does not place (/var/lib/pbkfs)
@@ -188,7 +171,8 @@ absl::string_view DaemonHelp() {
   --help                 print this
 
 SIGTERM and SIGINT unmount everything and stop; mounts that are in use are waited for, until a
-second signal detaches them. SIGUSR2 goes over to the program that is now on the disk.
+second signal detaches them. SIGHUP reads the configuration file again. SIGUSR2 goes over to the
+program that is now on the disk.
 
 Example:
   pbkfsd --allow-root /backup --allow-root /srv/clones

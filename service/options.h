@@ -7,23 +7,17 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "absl/time/time.h"
-#include "service/logging.h"
+#include "pbkfs/v1/config.pb.h"
 
 namespace pbkfs {
 
 struct DaemonOptions {
-  std::vector<std::string> listen_paths;  // Paths of the unix sockets.
-  std::string metrics_address;            // HOST:PORT; "" = no metrics.
-  bool metrics_required = false;          // The address was asked for, so not getting it is fatal.
-  std::string state_directory;
-  std::vector<std::string> allowed_roots;
-  absl::Duration stats_interval = absl::Seconds(60);  // 0 = off.
-  std::string log_level = "info";
-  LogFormat log_format = LogFormat::kText;
+  v1::DaemonConfig given;   // What the command line says of what a file could say.
+  std::string config_file;  // Absolute; "" = none.
   bool no_keeper = false;
   int restart_limit = 100;  // Deaths of workers within a minute before mounts end with errors.
   int worker_socket = -1;   // This process is a worker, and its keeper is at this descriptor.
+  int config_memory = -1;   // The configuration that is in force (service/config_memory.h).
   int keeper_state = -1;    // This process was another program's keeper: what it left is here.
   std::string handover_versions;  // Only say whether this program can take over such a state.
   bool show_help = false;
@@ -33,6 +27,9 @@ struct DaemonOptions {
 // `arguments` without the program's name. INVALID_ARGUMENT tells what is wrong and what would be
 // right.
 absl::StatusOr<DaemonOptions> ParseDaemonOptions(const std::vector<std::string>& arguments);
+
+// The hidden flag of the descriptor of ConfigMemory.
+inline constexpr char kConfigMemoryFlag[] = "--config-memory=";
 
 absl::string_view DaemonHelp();
 

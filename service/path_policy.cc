@@ -166,24 +166,33 @@ absl::StatusOr<ResolvedPath> ResolvePath(const std::string& path,
   return resolved;
 }
 
-absl::StatusOr<PathPolicy> PathPolicy::Create(const std::vector<std::string>& allowed_roots,
-                                              const std::string& state_directory) {
+absl::StatusOr<std::unique_ptr<PathPolicy>> PathPolicy::Create(
+    const std::vector<std::string>& allowed_roots, const std::string& state_directory) {
+  std::unique_ptr<PathPolicy> policy(new PathPolicy);
   PBKFS_ASSIGN_OR_RETURN(const std::vector<MountInfoEntry> mounts, ReadMountInfo());
-  PathPolicy policy;
+  PBKFS_ASSIGN_OR_RETURN(const std::string clean, CleanPath("--state-dir", state_directory));
+  PBKFS_ASSIGN_OR_RETURN(const ResolvedPath resolved, ResolvePath(clean, mounts));
+  policy->state_directory_ = resolved.path;
+  PBKFS_RETURN_IF_ERROR(policy->SetRoots(allowed_roots));
+  return policy;
+}
+
+absl::Status PathPolicy::SetRoots(const std::vector<std::string>& allowed_roots) {
+  PBKFS_ASSIGN_OR_RETURN(const std::vector<MountInfoEntry> mounts, ReadMountInfo());
+  std::vector<std::string> roots;
   for (const std::string& root : allowed_roots) {
     // "/" is a legal root, though CleanPath refuses it for requests.
     if (root.find_first_not_of('/') == std::string::npos) {
-      policy.roots_.push_back("/");
+      roots.push_back("/");
       continue;
     }
     PBKFS_ASSIGN_OR_RETURN(const std::string clean, CleanPath("--allow-root", root));
     PBKFS_ASSIGN_OR_RETURN(const ResolvedPath resolved, ResolvePath(clean, mounts));
-    policy.roots_.push_back(resolved.path);
+    roots.push_back(resolved.path);
   }
-  PBKFS_ASSIGN_OR_RETURN(const std::string clean, CleanPath("--state-dir", state_directory));
-  PBKFS_ASSIGN_OR_RETURN(const ResolvedPath resolved, ResolvePath(clean, mounts));
-  policy.state_directory_ = resolved.path;
-  return policy;
+  MutexLock lock(&mutex_);
+  roots_ = std::move(roots);
+  return absl::OkStatus();
 }
 
 absl::StatusOr<ResolvedPath> PathPolicy::Resolve(absl::string_view field,
@@ -191,17 +200,23 @@ absl::StatusOr<ResolvedPath> PathPolicy::Resolve(absl::string_view field,
   PBKFS_ASSIGN_OR_RETURN(const std::vector<MountInfoEntry> mounts, ReadMountInfo());
   absl::StatusOr<ResolvedPath> resolved = ResolvePath(path, mounts);
   if (!resolved.ok()) return InvalidField(field, resolved.status().message());
+  std::vector<std::string> allowed_roots;
+  {
+    MutexLock lock(&mutex_);
+    allowed_roots = roots_;
+  }
   bool allowed = IsWithin(resolved->path, state_directory_);
-  for (const std::string& root : roots_) allowed = allowed || IsWithin(resolved->path, root);
+  for (const std::string& root : allowed_roots) allowed = allowed || IsWithin(resolved->path, root);
   if (!allowed) {
-    const std::string roots = roots_.empty() ? std::string("none is set")
-                                             : absl::StrCat("now: ", absl::StrJoin(roots_, ", "));
+    const std::string roots = allowed_roots.empty()
+                                  ? std::string("none is set")
+                                  : absl::StrCat("now: ", absl::StrJoin(allowed_roots, ", "));
     return WithField(
         ReasonError(
             absl::StatusCode::kPermissionDenied, reason::kPathNotAllowed,
             absl::StrCat(field, " ", resolved->path, " is outside of the allowed roots (", roots,
-                         "); start pbkfsd with --allow-root DIR for a directory "
-                         "that holds it")),
+                         "); give pbkfsd a directory that holds it, with --allow-root or "
+                         "allow_root in its configuration file")),
         field);
   }
   if (!resolved->pbkfs_mount.empty()) {

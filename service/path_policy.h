@@ -10,12 +10,15 @@
 
 #include <sys/types.h>
 
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "fs/base/mutex.h"
 
 namespace pbkfs {
 
@@ -57,11 +60,15 @@ struct MountPaths {
   std::string diff;
 };
 
+// Safe from any thread.
 class PathPolicy {
  public:
   // The directories are resolved now; one that does not exist is kept as it is.
-  static absl::StatusOr<PathPolicy> Create(const std::vector<std::string>& allowed_roots,
-                                           const std::string& state_directory);
+  static absl::StatusOr<std::unique_ptr<PathPolicy>> Create(
+      const std::vector<std::string>& allowed_roots, const std::string& state_directory);
+
+  // From now on these roots are allowed. Mounts that are there stay.
+  absl::Status SetRoots(const std::vector<std::string>& allowed_roots) ABSL_LOCKS_EXCLUDED(mutex_);
 
   const std::string& state_directory() const { return state_directory_; }
 
@@ -70,8 +77,11 @@ class PathPolicy {
   absl::StatusOr<ResolvedPath> Resolve(absl::string_view field, const std::string& path) const;
 
  private:
-  std::vector<std::string> roots_;
+  PathPolicy() = default;
+
   std::string state_directory_;
+  mutable Mutex mutex_;
+  std::vector<std::string> roots_ ABSL_GUARDED_BY(mutex_);
 };
 
 // INVALID_ARGUMENT (INVALID_FIELD) where two of the paths contain one another.

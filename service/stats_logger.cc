@@ -9,9 +9,9 @@
 
 namespace pbkfs {
 
-StatsLogger::StatsLogger(const MountManager& manager, absl::Duration interval)
-    : manager_(manager), interval_(interval) {
-  if (interval_ > absl::ZeroDuration()) thread_ = std::thread([this] { Run(); });
+StatsLogger::StatsLogger(const MountManager& manager, absl::Duration interval) : manager_(manager) {
+  SetInterval(interval);
+  thread_ = std::thread([this] { Run(); });
 }
 
 StatsLogger::~StatsLogger() {
@@ -20,24 +20,34 @@ StatsLogger::~StatsLogger() {
     stop_ = true;
     wakeup_.SignalAll();
   }
-  if (thread_.joinable()) thread_.join();
+  thread_.join();
+}
+
+void StatsLogger::SetInterval(absl::Duration interval) {
+  MutexLock lock(&mutex_);
+  if (interval == interval_) return;
+  interval_ = interval;
+  next_ = std::chrono::steady_clock::now() + absl::ToChronoNanoseconds(interval_);
+  wakeup_.SignalAll();
+}
+
+bool StatsLogger::Wait() {
+  MutexLock lock(&mutex_);
+  while (!stop_) {
+    if (interval_ <= absl::ZeroDuration()) {
+      wakeup_.Wait(&mutex_);
+      continue;
+    }
+    const auto rest = next_ - std::chrono::steady_clock::now();
+    if (rest <= rest.zero()) break;
+    wakeup_.WaitFor(&mutex_, std::chrono::ceil<std::chrono::milliseconds>(rest));
+  }
+  next_ += absl::ToChronoNanoseconds(interval_);
+  return !stop_;
 }
 
 void StatsLogger::Run() {
-  auto next = std::chrono::steady_clock::now() + absl::ToChronoNanoseconds(interval_);
-  while (true) {
-    {
-      MutexLock lock(&mutex_);
-      while (!stop_) {
-        const auto rest = next - std::chrono::steady_clock::now();
-        if (rest <= rest.zero()) break;
-        wakeup_.WaitFor(&mutex_, std::chrono::ceil<std::chrono::milliseconds>(rest));
-      }
-      if (stop_) return;
-    }
-    LogAll();
-    next += absl::ToChronoNanoseconds(interval_);
-  }
+  while (Wait()) LogAll();
 }
 
 void StatsLogger::LogAll() {

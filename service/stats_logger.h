@@ -2,6 +2,7 @@
 #ifndef PBKFS_SERVICE_STATS_LOGGER_H_
 #define PBKFS_SERVICE_STATS_LOGGER_H_
 
+#include <chrono>
 #include <map>
 #include <memory>
 #include <string>
@@ -16,9 +17,13 @@ namespace pbkfs {
 
 class StatsLogger {
  public:
-  // Starts a thread that ends with the object; none where `interval` is 0. The manager outlives it.
+  // Starts a thread that ends with the object. It logs nothing where `interval` is 0. The manager
+  // outlives it.
   StatsLogger(const MountManager& manager, absl::Duration interval);
   ~StatsLogger();
+
+  // The next events come after this time.
+  void SetInterval(absl::Duration interval) ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
   struct Last {
@@ -29,10 +34,14 @@ class StatsLogger {
   void Run();
   void LogAll();
 
+  // Until the next events are due; false at the end.
+  bool Wait() ABSL_LOCKS_EXCLUDED(mutex_);
+
   const MountManager& manager_;
-  const absl::Duration interval_;
   std::map<std::string, Last> last_;  // Only the thread's.
   Mutex mutex_;
+  absl::Duration interval_ ABSL_GUARDED_BY(mutex_);
+  std::chrono::steady_clock::time_point next_ ABSL_GUARDED_BY(mutex_);
   bool stop_ ABSL_GUARDED_BY(mutex_) = false;
   CondVar wakeup_;
   std::thread thread_;

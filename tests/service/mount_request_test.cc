@@ -4,6 +4,7 @@
 
 #include "fs/base/status.h"
 #include "gtest/gtest.h"
+#include "service/config_defaults.h"
 #include "service/mount_plan.h"
 
 namespace pbkfs {
@@ -17,13 +18,15 @@ v1::MountRequest Request() {
   return request;
 }
 
-absl::Status Normalized(const v1::MountRequest& request) {
-  return NormalizeRequest(request, "/var/lib/pbkfs").status();
+absl::StatusOr<v1::MountRequest> Normal(const v1::MountRequest& request) {
+  return NormalizeRequest(request, "/var/lib/pbkfs", WithDefaults({}).defaults());
 }
+
+absl::Status Normalized(const v1::MountRequest& request) { return Normal(request).status(); }
 
 TEST(MountRequest, WhatIsLeftOutIsFilledIn) {
   unsetenv("PBKFS_MATERIALIZE_ON_READ");
-  const absl::StatusOr<v1::MountRequest> normal = NormalizeRequest(Request(), "/var/lib/pbkfs");
+  const absl::StatusOr<v1::MountRequest> normal = Normal(Request());
   ASSERT_TRUE(normal.ok()) << normal.status();
   EXPECT_EQ(normal->mount_id(), "my-clone-1");
   EXPECT_EQ(normal->target(), "/srv/clones/My Clone_1");
@@ -66,34 +69,58 @@ TEST(MountRequest, WrongFieldsAreNamed) {
             "settings");
 }
 
-TEST(MountRequest, WhatThisVersionCannotDoIsRefusedNotIgnored) {
-  const auto refused = [](void (*change)(v1::MountRequest*)) {
-    v1::MountRequest request = Request();
-    change(&request);
-    return Normalized(request);
-  };
-  for (const absl::Status& status :
-       {refused([](v1::MountRequest* r) { r->set_restore(true); })}) {
-    EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented) << status;
-    EXPECT_EQ(ReasonOf(status), "UNSUPPORTED_FORMAT");
+TEST(MountRequest, WhatIsLeftOutComesFromTheConfiguration) {
+  v1::MountDefaults defaults;
+  defaults.set_materialize_on_read(true);
+  defaults.set_catalog_lock(v1::CATALOG_LOCK_REQUIRED);
+  defaults.set_threads(3);
+  defaults.set_diff_limit_bytes(1 << 30);
+  const v1::MountRequest normal = *NormalizeRequest(Request(), "/var/lib/pbkfs", defaults);
+  EXPECT_TRUE(normal.materialize_on_read());
+  EXPECT_EQ(normal.catalog_lock(), v1::CATALOG_LOCK_REQUIRED);
+  EXPECT_EQ(normal.threads(), 3u);
+  EXPECT_EQ(normal.diff_limit_bytes(), 1 << 30);
+
+  v1::MountRequest request = Request();
+  request.set_materialize_on_read(false);
+  request.set_catalog_lock(v1::CATALOG_LOCK_OFF);
+  request.set_threads(5);
+  request.set_diff_limit_bytes(1 << 20);
+  const v1::MountRequest said = *NormalizeRequest(request, "/var/lib/pbkfs", defaults);
+  EXPECT_FALSE(said.materialize_on_read());
+  EXPECT_EQ(said.catalog_lock(), v1::CATALOG_LOCK_OFF);
+  EXPECT_EQ(said.threads(), 5u);
+  EXPECT_EQ(said.diff_limit_bytes(), 1 << 20);
+}
+
+TEST(MountRequest, OtherDefaultsMakeNoOtherRequest) {
+  const v1::MountRequest first = *Normal(Request());
+  v1::MountDefaults changed;
+  changed.set_materialize_on_read(true);
+  changed.set_catalog_lock(v1::CATALOG_LOCK_OFF);
+  changed.set_threads(3);
+  changed.set_diff_limit_bytes(1 << 30);
+  const v1::MountRequest again = *NormalizeRequest(Request(), "/var/lib/pbkfs", changed);
+  EXPECT_FALSE(SameMount(first, again, "TOW2HK"));
+  EXPECT_TRUE(SameMount(first, WithDefaultsOf(first, Request(), again), "TOW2HK"));
+  // What is said counts.
+  for (const auto change :
+       {+[](v1::MountRequest* r) { r->set_materialize_on_read(true); },
+        +[](v1::MountRequest* r) { r->set_threads(3); },
+        +[](v1::MountRequest* r) { r->set_diff_limit_bytes(7); },
+        +[](v1::MountRequest* r) { r->set_catalog_lock(v1::CATALOG_LOCK_REQUIRED); }}) {
+    v1::MountRequest original = Request();
+    change(&original);
+    EXPECT_FALSE(SameMount(first, WithDefaultsOf(first, original, *Normal(original)), "TOW2HK"));
   }
 }
 
-TEST(MountRequest, TheEnvironmentGivesTheDefaultOfMaterializeOnRead) {
-  setenv("PBKFS_MATERIALIZE_ON_READ", "true", 1);
-  EXPECT_TRUE(NormalizeRequest(Request(), "/var/lib/pbkfs")->materialize_on_read());
-  v1::MountRequest request = Request();
-  request.set_materialize_on_read(false);
-  EXPECT_FALSE(NormalizeRequest(request, "/var/lib/pbkfs")->materialize_on_read());
-  unsetenv("PBKFS_MATERIALIZE_ON_READ");
-}
-
 TEST(MountRequest, TheSameRequestIsRecognized) {
-  const v1::MountRequest first = *NormalizeRequest(Request(), "/var/lib/pbkfs");
+  const v1::MountRequest first = *Normal(Request());
   EXPECT_TRUE(SameMount(first, first, "TOW2HK"));
   v1::MountRequest by_id = Request();
   by_id.set_backup_id("tow2hk");
-  by_id = *NormalizeRequest(by_id, "/var/lib/pbkfs");
+  by_id = *Normal(by_id);
   EXPECT_TRUE(SameMount(first, by_id, "TOW2HK"));
   EXPECT_FALSE(SameMount(first, by_id, "TOW2H7"));
   v1::MountRequest other = first;

@@ -23,18 +23,29 @@ class PathPolicyTest : public testing::Test {
     }
   }
 
-  PathPolicy Policy(const std::vector<std::string>& roots) {
-    absl::StatusOr<PathPolicy> policy = PathPolicy::Create(roots, root_ + "/state");
-    EXPECT_TRUE(policy.ok()) << policy.status();
-    return *policy;
+  const PathPolicy& Policy(const std::vector<std::string>& roots) {
+    absl::StatusOr<std::unique_ptr<PathPolicy>> policy =
+        PathPolicy::Create(roots, root_ + "/state");
+    if (!policy.ok()) ADD_FAILURE() << policy.status();
+    policy_ = *std::move(policy);
+    return *policy_;
   }
 
   testsupport::TemporaryDirectory directory_;
   std::string root_;
+  std::unique_ptr<PathPolicy> policy_;
 };
 
+TEST_F(PathPolicyTest, RootsCanBeChanged) {
+  Policy({root_ + "/allowed"});
+  ASSERT_TRUE(policy_->SetRoots({root_ + "/other"}).ok());
+  EXPECT_EQ(ReasonOf(policy_->Resolve("store", root_ + "/allowed/store").status()),
+            reason::kPathNotAllowed);
+  EXPECT_TRUE(policy_->Resolve("store", root_ + "/other/store").ok());
+}
+
 TEST_F(PathPolicyTest, WithoutRootsOnlyTheStateDirectoryIsAllowed) {
-  const PathPolicy policy = Policy({});
+  const PathPolicy& policy = Policy({});
   EXPECT_TRUE(policy.Resolve("diff_dir", root_ + "/state/diffs/a").ok());
   const absl::Status status = policy.Resolve("store", root_ + "/allowed/store").status();
   EXPECT_EQ(status.code(), absl::StatusCode::kPermissionDenied);
@@ -43,7 +54,7 @@ TEST_F(PathPolicyTest, WithoutRootsOnlyTheStateDirectoryIsAllowed) {
 }
 
 TEST_F(PathPolicyTest, LinksOutOfTheRootsAreSeenThrough) {
-  const PathPolicy policy = Policy({root_ + "/allowed"});
+  const PathPolicy& policy = Policy({root_ + "/allowed"});
   ASSERT_EQ(symlink((root_ + "/other").c_str(), (root_ + "/allowed/link").c_str()), 0);
   ASSERT_EQ(symlink("store", (root_ + "/allowed/inside").c_str()), 0);
   EXPECT_EQ(ReasonOf(policy.Resolve("target", root_ + "/allowed/link/t").status()),
@@ -56,7 +67,7 @@ TEST_F(PathPolicyTest, LinksOutOfTheRootsAreSeenThrough) {
 }
 
 TEST_F(PathPolicyTest, MissingPathsTellHowMuchIsThere) {
-  const PathPolicy policy = Policy({root_ + "/allowed"});
+  const PathPolicy& policy = Policy({root_ + "/allowed"});
   const absl::StatusOr<ResolvedPath> child = policy.Resolve("target", root_ + "/allowed/t");
   ASSERT_TRUE(child.ok());
   EXPECT_FALSE(child->exists);
@@ -68,7 +79,7 @@ TEST_F(PathPolicyTest, MissingPathsTellHowMuchIsThere) {
 }
 
 TEST_F(PathPolicyTest, LinkLoopsAreRefused) {
-  const PathPolicy policy = Policy({root_ + "/allowed"});
+  const PathPolicy& policy = Policy({root_ + "/allowed"});
   ASSERT_EQ(symlink("loop", (root_ + "/allowed/loop").c_str()), 0);
   EXPECT_EQ(ReasonOf(policy.Resolve("store", root_ + "/allowed/loop").status()), "INVALID_FIELD");
 }

@@ -1,0 +1,48 @@
+#include "service/configuration.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "fs/base/status.h"
+#include "service/config_check.h"
+#include "service/config_defaults.h"
+#include "service/config_file.h"
+
+namespace pbkfs {
+
+v1::DaemonConfig Merge(const v1::DaemonConfig& file, const v1::DaemonConfig& command_line) {
+  v1::DaemonConfig config = file;
+  // A message would be merged field by field.
+  if (command_line.has_stats_interval()) config.clear_stats_interval();
+  config.MergeFrom(command_line);
+  return config;
+}
+
+absl::StatusOr<v1::DaemonConfig> LoadConfiguration(const DaemonOptions& options) {
+  v1::DaemonConfig file;
+  if (!options.config_file.empty()) {
+    PBKFS_ASSIGN_OR_RETURN(file, ReadConfigFile(options.config_file));
+  }
+  const v1::DaemonConfig merged = Merge(file, options.given);
+  // Both are right by themselves, and may contradict each other.
+  const std::vector<ConfigProblem> problems = CheckConfig(merged);
+  if (!problems.empty()) {
+    return ReasonError(
+        absl::StatusCode::kInvalidArgument, reason::kInvalidField,
+        absl::StrCat(options.config_file.empty() ? "the command line"
+                                                 : options.config_file + " and the command line",
+                     " together: ", problems[0].field, ": ", problems[0].message));
+  }
+  return WithDefaults(merged);
+}
+
+std::vector<std::string> SocketPaths(const v1::DaemonConfig& config) {
+  std::vector<std::string> paths;
+  for (const v1::Listener& listener : config.listeners()) {
+    std::string path = SocketPath(listener.address());
+    if (!path.empty()) paths.push_back(std::move(path));
+  }
+  return paths;
+}
+
+}  // namespace pbkfs
