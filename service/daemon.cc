@@ -80,6 +80,26 @@ absl::Status MakeDirectory(const std::string& path) {
                     absl::StrCat("making ", path, " (choose another place with --state-dir)"));
 }
 
+// For probes without certificates; null where no address is configured.
+absl::StatusOr<std::unique_ptr<grpc::Server>> StartHealthServer(const std::string& address,
+                                                                HealthServiceImpl* service) {
+  if (address.empty()) return nullptr;
+  grpc::ServerBuilder builder;
+  // Another daemon's port is an error, and is not shared with it.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  int port = 0;
+  builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &port);
+  builder.RegisterService(service);
+  std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
+  if (server == nullptr || port == 0) {
+    return absl::UnavailableError(absl::StrCat(
+        "health checks can't be served at ", address,
+        ": is the address this machine's, and the port free? Choose another with --health"));
+  }
+  LogEvent(spdlog::level::info, "health").Field("address", address);
+  return server;
+}
+
 absl::StatusOr<std::unique_ptr<grpc::Server>> StartServer(
     const v1::DaemonConfig& config, const std::vector<grpc::Service*>& services) {
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
@@ -233,7 +253,7 @@ absl::Status RunDaemon(const DaemonOptions& options, v1::DaemonConfig config, co
     PBKFS_RETURN_IF_ERROR(manager.Resume(std::move(held)));
     PBKFS_RETURN_IF_ERROR(client->Resumed());
   }
-  locker.CleanUpLeftovers();
+  locker.StartCleaningUp();
   MountServiceImpl mount_service(manager, figures);
   CatalogServiceImpl catalog_service(policy, images, figures);
   DiffServiceImpl diff_service(policy, manager, images, PosixIo(), figures);
@@ -254,11 +274,14 @@ absl::Status RunDaemon(const DaemonOptions& options, v1::DaemonConfig config, co
     facts.metrics_address =
         absl::StrCat(address.substr(0, address.rfind(':') + 1), metrics->port());
   }
-  DaemonServiceImpl daemon_service(manager, holder, facts, figures);
+  DaemonServiceImpl daemon_service(manager, holder, client, facts, figures);
   PBKFS_ASSIGN_OR_RETURN(
       const std::unique_ptr<grpc::Server> server,
       StartServer(*start_config, {&mount_service, &catalog_service, &diff_service, &daemon_service,
                                   &health_service}));
+  HealthServiceImpl probe_service(manager);
+  PBKFS_ASSIGN_OR_RETURN(const std::unique_ptr<grpc::Server> probe_server,
+                         StartHealthServer(start_config->health_address(), &probe_service));
   PBKFS_ASSIGN_OR_RETURN(std::unique_ptr<Acceptor> acceptor,
                          Acceptor::Start(std::move(listeners), *server));
   const auto stats_logger =
@@ -276,12 +299,14 @@ absl::Status RunDaemon(const DaemonOptions& options, v1::DaemonConfig config, co
   stop_limit.emplace(absl::FromChrono(kStopLimit));
   manager.StartDraining();
   health_service.Stop();
+  probe_service.Stop();
   acceptor.reset();
   server->Shutdown(absl::ToChronoTime(absl::Now() + absl::FromChrono(kShutdownGrace)));
   server->Wait();
   // Mounts that are in use are waited for; what is not must come to its end.
-  const auto hurry = [&stop_limit] {
-    if (AnotherStopSignal()) return true;
+  const absl::Time patience = absl::Now() + options.stop_timeout;
+  const auto hurry = [&stop_limit, patience] {
+    if (AnotherStopSignal() || absl::Now() >= patience) return true;
     stop_limit->Restart();
     return false;
   };

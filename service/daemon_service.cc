@@ -1,5 +1,7 @@
 #include "service/daemon_service.h"
 
+#include <unistd.h>
+
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -26,11 +28,21 @@ std::string BuildDescription() {
 }
 
 DaemonServiceImpl::DaemonServiceImpl(const MountManager& manager, const ConfigHolder& config,
-                                     DaemonFacts facts, RpcFigures& figures)
-    : manager_(manager), config_(config), facts_(std::move(facts)), figures_(figures) {}
+                                     KeeperClient* keeper, DaemonFacts facts, RpcFigures& figures)
+    : manager_(manager),
+      config_(config),
+      keeper_(keeper),
+      facts_(std::move(facts)),
+      figures_(figures) {}
 
 v1::DaemonStatus DaemonServiceImpl::Status() const {
-  return DescribeDaemon(facts_, *config_.Get(), manager_);
+  v1::DaemonStatus status = DescribeDaemon(facts_, *config_.Get(), manager_);
+  if (keeper_ != nullptr) {
+    status.set_keeper_pid(static_cast<uint32_t>(getppid()));
+    const absl::StatusOr<std::string> upgrade = keeper_->LastUpgrade();
+    status.set_last_upgrade(upgrade.ok() ? *upgrade : std::string(upgrade.status().message()));
+  }
+  return status;
 }
 
 grpc::Status DaemonServiceImpl::GetStatus(grpc::ServerContext* context, const v1::GetStatusRequest*,
@@ -46,6 +58,18 @@ grpc::Status DaemonServiceImpl::Reload(grpc::ServerContext* context,
   return call.Finish(ReasonError(absl::StatusCode::kFailedPrecondition, reason::kNoConfigFile,
                                  "the daemon was started without a configuration file, so that "
                                  "there is nothing to read again; start it with --config FILE"));
+}
+
+grpc::Status DaemonServiceImpl::Upgrade(grpc::ServerContext* context,
+                                        const v1::UpgradeRequest* request,
+                                        v1::UpgradeResponse* response) {
+  RpcCall call(figures_, *context, "DaemonService.Upgrade", request);
+  response->set_old_version(PBKFS_VERSION);
+  response->set_old_worker_pid(static_cast<uint32_t>(getpid()));
+  if (keeper_ != nullptr) return call.Finish(keeper_->Upgrade());
+  return call.Finish(ReasonError(absl::StatusCode::kFailedPrecondition, reason::kNoKeeper,
+                                 "the daemon serves without a keeper (--no-keeper), so that its "
+                                 "mounts end with it; stop it, and start the new program"));
 }
 
 grpc::Status DaemonServiceImpl::DebugDump(grpc::ServerContext* context,

@@ -8,6 +8,7 @@
 #include "service/config_holder.h"
 #include "service/daemon_status.h"
 #include "service/histogram.h"
+#include "service/keeper/mount_keeper.h"
 #include "service/mount_manager.h"
 
 namespace pbkfs {
@@ -17,14 +18,17 @@ std::string BuildDescription();
 
 class DaemonServiceImpl final : public v1::DaemonService::Service {
  public:
-  // `manager`, `config` and `figures` outlive the service.
-  DaemonServiceImpl(const MountManager& manager, const ConfigHolder& config, DaemonFacts facts,
-                    RpcFigures& figures);
+  // `manager`, `config`, `keeper` and `figures` outlive the service. `keeper` is null where the
+  // daemon has none.
+  DaemonServiceImpl(const MountManager& manager, const ConfigHolder& config, KeeperClient* keeper,
+                    DaemonFacts facts, RpcFigures& figures);
 
   grpc::Status GetStatus(grpc::ServerContext* context, const v1::GetStatusRequest* request,
                          v1::DaemonStatus* response) override;
   grpc::Status Reload(grpc::ServerContext* context, const v1::ReloadRequest* request,
                       v1::ReloadResponse* response) override;
+  grpc::Status Upgrade(grpc::ServerContext* context, const v1::UpgradeRequest* request,
+                       v1::UpgradeResponse* response) override;
   grpc::Status DebugDump(grpc::ServerContext* context, const v1::DebugDumpRequest* request,
                          v1::DebugDumpResponse* response) override;
   grpc::Status SetLogLevel(grpc::ServerContext* context, const v1::SetLogLevelRequest* request,
@@ -35,6 +39,7 @@ class DaemonServiceImpl final : public v1::DaemonService::Service {
 
   const MountManager& manager_;
   const ConfigHolder& config_;
+  KeeperClient* const keeper_;
   const DaemonFacts facts_;
   RpcFigures& figures_;
 };

@@ -44,6 +44,8 @@ inline constexpr absl::string_view kCallerNotAllowed = "CALLER_NOT_ALLOWED";
 inline constexpr absl::string_view kDraining = "DRAINING";
 // Reload of a daemon that has no file to read.
 inline constexpr absl::string_view kNoConfigFile = "NO_CONFIG_FILE";
+inline constexpr absl::string_view kNoKeeper = "NO_KEEPER";
+inline constexpr absl::string_view kUpgradeRefused = "UPGRADE_REFUSED";
 // A clone that would not be harmless unless the request decides (shared_preload_libraries,
 // data_directory).
 inline constexpr absl::string_view kCloneUnsafe = "CLONE_UNSAFE";

@@ -17,6 +17,7 @@
 #include "fs/base/status.h"
 #include "service/keeper/child_process.h"
 #include "service/keeper/limits.h"
+#include "service/keeper/notify.h"
 #include "service/keeper/unix_socket.h"
 #include "spdlog/spdlog.h"
 
@@ -73,7 +74,7 @@ absl::Status Keeper::SetUp() {
 
 int Keeper::PollTimeout() const {
   const bool waits = worker_.pid < 0 || !worker_.ready || worker_.killed || check_ >= 0 ||
-                     worker_.stuck_since != Clock::time_point();
+                     upgrade_after_answer_ || worker_.stuck_since != Clock::time_point();
   // A worker that works well is looked at rarely: only to find one that can't be reaped.
   const auto tick = waits ? kTick : kTick * 4;
   return static_cast<int>(tick.count());
@@ -124,6 +125,7 @@ void Keeper::HandleSignals() {
       BeginUpgrade(nullptr);
     } else if (signal == SIGTERM || signal == SIGINT) {
       stop_signal_ = signal;
+      NotifyServiceManager("STOPPING=1\nSTATUS=unmounting").IgnoreError();
       // A worker that is not ready gets it then.
       if (worker_.pid >= 0 && worker_.ready) kill(worker_.pid, signal);
     } else if (signal == SIGHUP && worker_.pid >= 0 && worker_.ready) {
@@ -178,6 +180,7 @@ void Keeper::Tick() {
     return;
   }
   if (check_ >= 0 && now - check_started_ > kCheckTimeout) kill(check_, SIGKILL);
+  if (upgrade_after_answer_ && !worker_.killed && now >= upgrade_at_) KillWorker("upgrade");
   if (!worker_.ready && !worker_.killed) {
     const bool upgrade = old_program_.valid();
     if (now - worker_.started > (upgrade ? kUpgradeTimeout : kReadyTimeout)) {

@@ -87,6 +87,7 @@ class Keeper {
   void EndConnections(const std::string& why, uint32_t only_with_flag, bool force);
   void BeginUpgrade(const KeeperMessage* request);
   void CheckedNewProgram(bool good);
+  void RefuseUpgrade(const std::string& why);
   void ReplaceSelf();
 
   // keeper_calls.cc
@@ -94,6 +95,8 @@ class Keeper {
   void Answer(const KeeperMessage& request, int error);
   void AnswerHello(const KeeperMessage& request);
   void AnswerHeld(const KeeperMessage& request);
+  void PassOnServing(const KeeperMessage& request);
+  void AnswerLastUpgrade(const KeeperMessage& request);
   void StartMount(KeeperMessage request);
   void StartUnmount(KeeperMessage request);
   void ChildEnded(Pending pending, int exit_code);
@@ -120,6 +123,8 @@ class Keeper {
   pid_t check_ = -1;  // The process that checks the new program.
   Clock::time_point check_started_;
   bool upgrade_after_answer_ = false;
+  Clock::time_point upgrade_at_;  // When the worker is killed for it; 0 = it was.
+  std::string last_upgrade_;      // What became of it; empty = nobody asked for one.
   bool replace_self_ = false;
   std::deque<Clock::time_point> deaths_;
   std::deque<Clock::time_point> crashes_;

@@ -13,6 +13,7 @@
 #include "service/keeper/child_process.h"
 #include "service/keeper/keeper.h"
 #include "service/keeper/mounter.h"
+#include "service/keeper/notify.h"
 #include "spdlog/spdlog.h"
 
 namespace pbkfs {
@@ -63,6 +64,10 @@ void Keeper::Handle(KeeperMessage request) {
       return Answer(request, 0);
     case KeeperCall::kUpgrade:
       return BeginUpgrade(&request);
+    case KeeperCall::kServing:
+      return PassOnServing(request);
+    case KeeperCall::kLastUpgrade:
+      return AnswerLastUpgrade(request);
     case KeeperCall::kEstablish:
     case KeeperCall::kForget:
     case KeeperCall::kEndConnection:
@@ -108,6 +113,20 @@ void Keeper::AnswerHeld(const KeeperMessage& request) {
   for (const UniqueFd& fd : mount.descriptors) {
     if (fd.valid()) answer.descriptors.push_back(Duplicate(fd));
   }
+  SendMessage(worker_.socket.get(), answer).IgnoreError();
+}
+
+void Keeper::PassOnServing(const KeeperMessage& request) {
+  const absl::Status told = NotifyServiceManager(ServingState(request.number == 1, request.text));
+  if (!told.ok()) spdlog::warn("keeper: {}", told.ToString());
+  Answer(request, 0);
+}
+
+void Keeper::AnswerLastUpgrade(const KeeperMessage& request) {
+  KeeperMessage answer;
+  answer.call = request.call;
+  answer.tag = request.tag;
+  answer.text = last_upgrade_;
   SendMessage(worker_.socket.get(), answer).IgnoreError();
 }
 

@@ -86,6 +86,7 @@ absl::Status Keeper::LoadState(const std::string& state) {
   }
   worker_.ready = true;
   worker_.started = Clock::now();
+  last_upgrade_ = absl::StrCat("done: version ", PBKFS_VERSION);
   spdlog::info("keeper: goes on as the new program, with worker {} and {} mounts", worker_.pid,
                mounts_.size());
   return absl::OkStatus();

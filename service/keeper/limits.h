@@ -24,6 +24,8 @@ inline constexpr std::chrono::seconds kReadyTimeout{60};
 inline constexpr std::chrono::seconds kUpgradeTimeout{30};
 // What a new program may take to say that it reads our state.
 inline constexpr std::chrono::seconds kCheckTimeout{10};
+// Between the answer to an upgrade and the end of the worker, which passes the answer on.
+inline constexpr std::chrono::milliseconds kUpgradeDelay{500};
 // A worker that died but whose threads the kernel does not let go: what they hold is given up.
 inline constexpr std::chrono::seconds kStuckTimeout{10};
 

@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "fs/base/status.h"
+#include "service/keeper/notify.h"
 
 namespace pbkfs {
 namespace {
@@ -27,6 +28,9 @@ class OwnKeeper final : public MountKeeper {
     return mode == UnmountMode::kPlain ? UnmountFuse(target) : DetachFuse(target);
   }
   absl::Status Forget(const std::string&) override { return absl::OkStatus(); }
+  absl::Status Serving(bool complete, const std::string& text) override {
+    return NotifyServiceManager(ServingState(complete, text));
+  }
   absl::Status EndConnection(const std::string&, const std::string&) override {
     return absl::OkStatus();
   }
@@ -124,8 +128,25 @@ absl::Status KeeperClient::Ready() {
 }
 
 absl::Status KeeperClient::Upgrade() {
-  return CallFor(KeeperCall::kUpgrade, "",
-                 "the program on the disk can't take over (the log says why)");
+  const absl::Status status = CallFor(KeeperCall::kUpgrade, "", "upgrade");
+  if (status.ok() || ErrnoOf(status) == 0) return status;
+  if (ErrnoOf(status) == EBUSY) {
+    return ReasonError(absl::StatusCode::kAborted, reason::kOperationPending,
+                       "another upgrade, or the end of the daemon, is under way; ask for the "
+                       "daemon's status, and try again");
+  }
+  PBKFS_ASSIGN_OR_RETURN(const std::string outcome, LastUpgrade());
+  return ReasonError(absl::StatusCode::kFailedPrecondition, reason::kUpgradeRefused,
+                     absl::StrCat("the daemon stays as it is: upgrade ", outcome,
+                                  "; install a program that runs, and try again"));
+}
+
+absl::StatusOr<std::string> KeeperClient::LastUpgrade() {
+  KeeperMessage request;
+  request.call = KeeperCall::kLastUpgrade;
+  PBKFS_ASSIGN_OR_RETURN(KeeperMessage answer, Call(std::move(request)));
+  if (answer.error != 0) return ErrnoError(answer.error, "asking the keeper for its upgrades");
+  return std::move(answer.text);
 }
 
 absl::StatusOr<UniqueFd> KeeperClient::Mount(const FuseMountOptions& options,
@@ -168,6 +189,14 @@ absl::Status KeeperClient::Unmount(const std::string& id, const std::string& tar
 
 absl::Status KeeperClient::Forget(const std::string& id) {
   return CallFor(KeeperCall::kForget, id, "giving back a mount to the keeper");
+}
+
+absl::Status KeeperClient::Serving(bool complete, const std::string& text) {
+  KeeperMessage request;
+  request.call = KeeperCall::kServing;
+  request.number = complete ? 1 : 0;
+  request.text = text.substr(0, 1024);
+  return Call(std::move(request)).status();
 }
 
 absl::Status KeeperClient::EndConnection(const std::string& id, const std::string& why) {

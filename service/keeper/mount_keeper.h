@@ -40,6 +40,9 @@ class MountKeeper {
                                UnmountMode mode) = 0;
   // Nothing is left to do for a mount that was unmounted.
   virtual absl::Status Forget(const std::string& id) = 0;
+  // How far the daemon is, for the service manager: `complete` = every mount of the configuration
+  // is there; `text` for people.
+  virtual absl::Status Serving(bool complete, const std::string& text) = 0;
   // Users of the mount get errors.
   virtual absl::Status EndConnection(const std::string& id, const std::string& why) = 0;
 };
@@ -60,7 +63,11 @@ class KeeperClient final : public MountKeeper {
   absl::Status Resumed();
   absl::Status Ready();
   // Goes over to the program on the disk; when this returns OK, this process is about to be killed.
+  // FAILED_PRECONDITION (UPGRADE_REFUSED) where that program can't take over, ABORTED
+  // (OPERATION_PENDING) while another upgrade or a stop is under way.
   absl::Status Upgrade();
+  // What became of the last upgrade that was asked for, for people; empty = nobody asked.
+  absl::StatusOr<std::string> LastUpgrade();
 
   bool outlives_worker() const override { return true; }
   uint64_t restarts() const override { return restarts_; }
@@ -69,6 +76,7 @@ class KeeperClient final : public MountKeeper {
   absl::Status Establish(const std::string& id, bool can_resend) override;
   absl::Status Unmount(const std::string& id, const std::string& target, UnmountMode mode) override;
   absl::Status Forget(const std::string& id) override;
+  absl::Status Serving(bool complete, const std::string& text) override;
   absl::Status EndConnection(const std::string& id, const std::string& why) override;
 
  private:

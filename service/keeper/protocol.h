@@ -15,7 +15,7 @@
 namespace pbkfs {
 
 // Grows when the meaning of a message changes. Keeper and worker refuse each other otherwise.
-inline constexpr uint32_t kKeeperProtocolVersion = 1;
+inline constexpr uint32_t kKeeperProtocolVersion = 2;
 
 enum class KeeperCall : uint32_t {
   kHello = 1,      // First message of a worker.
@@ -27,7 +27,9 @@ enum class KeeperCall : uint32_t {
   kEndConnection = 7,  // Users of the mount get errors from now on; `text` tells why.
   kReady = 8,          // The worker serves.
   kResumed = 10,       // The mounts go on; the API comes next.
-  kUpgrade = 9,        // Look at the program on the disk, and go over to it once this is answered.
+  kUpgrade = 9,        // Look at the program on the disk, and go over to it after this is answered.
+  kLastUpgrade = 11,   // What became of the last upgrade that was asked for, in `text`.
+  kServing = 12,  // `number` 1: the mounts of the configuration are there; `text` says what is.
 };
 
 enum class UnmountMode : uint64_t {

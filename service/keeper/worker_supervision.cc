@@ -78,7 +78,7 @@ void Keeper::KillWorker(const char* why) {
 
 void Keeper::WorkerEnded(int status) {
   const bool was_ready = worker_.ready;
-  const bool intended = worker_.killed && upgrade_after_answer_;
+  const bool intended = upgrade_after_answer_;
   const std::string how = Describe(status);
   worker_.pid = -1;
   worker_.socket.Reset();
@@ -86,7 +86,9 @@ void Keeper::WorkerEnded(int status) {
   const int code = exited ? WEXITSTATUS(status) : 1;
   DiscardUnfinished();
   if (old_program_.valid() && !was_ready) {
-    spdlog::error("keeper: the new program {}; going back to the old one", how);
+    const std::string why = worker_.killed ? "did not become ready in time" : how;
+    spdlog::error("keeper: the new program {}; going back to the old one", why);
+    last_upgrade_ = absl::StrCat("fell back to the old program: the new one ", why);
     program_ = std::move(old_program_);
     upgrade_after_answer_ = false;
     start_at_ = Clock::now();
@@ -168,13 +170,16 @@ void Keeper::WorkerIsReady() {
 }
 
 void Keeper::BeginUpgrade(const KeeperMessage* request) {
+  if (check_ >= 0 || old_program_.valid() || upgrade_after_answer_ || replace_self_ ||
+      stop_signal_ != 0) {
+    spdlog::error("keeper: no upgrade: another one, or the end of the daemon, is under way");
+    if (request != nullptr) Answer(*request, EBUSY);
+    return;
+  }
   const auto refuse = [&](int error, const std::string& why) {
-    spdlog::error("keeper: no upgrade: {}", why);
+    RefuseUpgrade(why);
     if (request != nullptr) Answer(*request, error);
   };
-  if (check_ >= 0 || old_program_.valid() || upgrade_after_answer_ || stop_signal_ != 0) {
-    return refuse(EBUSY, "another one, or the end of the daemon, is under way");
-  }
   new_program_.Reset(open(program_path_.c_str(), O_RDONLY | O_CLOEXEC));
   if (!new_program_.valid()) return refuse(errno, absl::StrCat(program_path_, " can't be opened"));
   ProgramOptions program;
@@ -202,15 +207,25 @@ void Keeper::CheckedNewProgram(bool good) {
     break;
   }
   if (!good) {
-    spdlog::error("keeper: no upgrade: {} does not run, or does not read this version's state",
-                  program_path_);
-    new_program_.Reset();
+    RefuseUpgrade(
+        absl::StrCat(program_path_, " does not run, or does not read this version's state"));
+  } else if (worker_.pid < 0) {
+    RefuseUpgrade("the worker died meanwhile; ask again");
+    good = false;
   }
   if (answer) Answer(request, good ? 0 : ENOEXEC);
-  if (!good || worker_.pid < 0) return;
+  if (!good) return;
   spdlog::info("keeper: going over to the program that is now at {}", program_path_);
+  last_upgrade_ = absl::StrCat("going over to ", program_path_);
   upgrade_after_answer_ = true;
-  KillWorker("upgrade");
+  upgrade_at_ = Clock::now();
+  if (answer) upgrade_at_ += kUpgradeDelay;
+}
+
+void Keeper::RefuseUpgrade(const std::string& why) {
+  spdlog::error("keeper: no upgrade: {}", why);
+  last_upgrade_ = absl::StrCat("refused: ", why);
+  new_program_.Reset();
 }
 
 void Keeper::ReplaceSelf() {

@@ -8,6 +8,8 @@ import statistics
 import subprocess
 import time
 
+import grpc
+
 from pbkfs_e2e import case, daemon, mounts, postgres, workers
 from pbkfs_e2e.synthetic import SyntheticCatalog
 
@@ -253,6 +255,58 @@ class RestartLimits(case.E2ECase):
             case.wait_until(lambda: "no upgrade" in self.daemon.log_tail(), ANSWER_SECONDS, "the refusal")
             self.assertEqual(before, workers.wait_for_worker(keeper))
         self.daemon.unmount("a")
+
+    def test_upgrade_by_the_api(self):
+        program = self.work / "pbkfsd"
+        good = self.daemon.program
+        shutil.copy(good, program)
+        self.restart_daemon(program=program)
+        self.mount("a")
+        with open(self.work / "a" / "held", "w+b", buffering=0) as held:
+            self.replace(program, shutil.which("false"))
+            code, details = self.ask_for_upgrade()
+            self.assertEqual("FAILED_PRECONDITION", code)
+            self.assertIn(b"UPGRADE_REFUSED", details)
+            self.assertIn(b"refused: ", self.daemon_status())
+
+            self.replace(program, good)
+            before = workers.wait_for_worker(self.daemon.pid)
+            self.assertEqual(("OK", b""), self.ask_for_upgrade())
+            workers.wait_for_worker(self.daemon.pid, other_than=before)
+            self.wait_for_upgrade(b"done: version")
+            held.write(b"one")
+
+            self.replace(program, shutil.which("true"))
+            self.assertEqual(("OK", b""), self.ask_for_upgrade())
+            self.wait_for_upgrade(b"fell back to the old program")
+            held.write(b"two")
+            held.seek(0)
+            self.assertEqual(b"onetwo", held.read())
+        self.daemon.unmount("a")
+        self.restart_daemon("--no-keeper", program=good)
+        self.assertIn(b"NO_KEEPER", self.ask_for_upgrade()[1])
+
+    def daemon_service(self, method):
+        with grpc.insecure_channel(self.daemon.address) as channel:
+            return channel.unary_unary(f"/pbkfs.v1.DaemonService/{method}")(b"", timeout=30)
+
+    def ask_for_upgrade(self):
+        """The code, and the details of an error."""
+        try:
+            self.daemon_service("Upgrade")
+            return "OK", b""
+        except grpc.RpcError as error:
+            return error.code().name, dict(error.trailing_metadata()).get("grpc-status-details-bin", b"")
+
+    def daemon_status(self):
+        """The bytes of the message; nothing while no worker answers."""
+        try:
+            return self.daemon_service("GetStatus")
+        except grpc.RpcError:
+            return b""
+
+    def wait_for_upgrade(self, outcome):
+        case.wait_until(lambda: outcome in self.daemon_status(), ANSWER_SECONDS, f"the upgrade being {outcome}")
 
     def replace(self, program, source):
         """As a package manager does: a new file under the old name."""
