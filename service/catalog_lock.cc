@@ -93,7 +93,9 @@ bool CatalogLock::held() const {
 
 CatalogLocker::CatalogLocker(CatalogLockerOptions options) : options_(std::move(options)) {}
 
-CatalogLocker::~CatalogLocker() = default;
+CatalogLocker::~CatalogLocker() {
+  if (cleaner_.joinable()) cleaner_.join();
+}
 
 absl::Status CatalogLocker::CheckLockable(const std::vector<LockableDirectory>& directories) {
   for (const LockableDirectory& directory : directories) {
@@ -105,6 +107,7 @@ absl::Status CatalogLocker::CheckLockable(const std::vector<LockableDirectory>& 
 
 absl::StatusOr<std::unique_ptr<CatalogLock>> CatalogLocker::Lock(
     const std::vector<LockableDirectory>& directories) {
+  WaitUntilClean();
   std::unique_ptr<CatalogLock> lock(new CatalogLock);
   lock->locker_ = this;
   const absl::Time deadline = absl::Now() + options_.wait;
@@ -179,6 +182,24 @@ void CatalogLocker::WriteRecord() {
         "pg_probackup finds their process dead",
         options_.record_path);
   }
+}
+
+void CatalogLocker::StartCleaningUp() {
+  {
+    MutexLock lock(&mutex_);
+    cleaning_ = true;
+  }
+  cleaner_ = std::thread([this] {
+    CleanUpLeftovers();
+    MutexLock lock(&mutex_);
+    cleaning_ = false;
+    cleaned_.SignalAll();
+  });
+}
+
+void CatalogLocker::WaitUntilClean() {
+  MutexLock lock(&mutex_);
+  while (cleaning_) cleaned_.Wait(&mutex_);
 }
 
 void CatalogLocker::CleanUpLeftovers() {

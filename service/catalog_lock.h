@@ -15,6 +15,7 @@
 #include <memory>
 #include <set>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -80,8 +81,9 @@ class CatalogLocker {
   // Whether Lock could work, as far as can be told without changing anything.
   static absl::Status CheckLockable(const std::vector<LockableDirectory>& directories);
 
-  // Removes from catalogs what a former run left there. Call it once, before the first Lock.
-  void CleanUpLeftovers();
+  // Removes from catalogs what a former run left there, in the background: holders of that run may
+  // still be about to end. Lock waits for it. Call it once, before the first Lock.
+  void StartCleaningUp();
 
  private:
   friend class CatalogLock;
@@ -91,7 +93,9 @@ class CatalogLocker {
   void Unlock(const CatalogLock::Part& part);
   void Forget(const std::string& line);
   void WriteRecord() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void CleanUpLeftovers();
   void CleanUp(const std::string& line);
+  void WaitUntilClean() ABSL_LOCKS_EXCLUDED(mutex_);
 
   const CatalogLockerOptions options_;
   Mutex mutex_;
@@ -99,6 +103,9 @@ class CatalogLocker {
   std::map<uid_t, std::weak_ptr<LockHolderProcess>> holders_ ABSL_GUARDED_BY(mutex_);
   // Lines of the record, one for each directory that is locked or about to be.
   std::multiset<std::string> record_ ABSL_GUARDED_BY(mutex_);
+  bool cleaning_ ABSL_GUARDED_BY(mutex_) = false;
+  CondVar cleaned_;
+  std::thread cleaner_;
 };
 
 }  // namespace pbkfs
