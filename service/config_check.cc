@@ -140,6 +140,9 @@ class Checker {
     if (!config_.metrics_address().empty()) {
       Add("metrics_address", CheckMetricsAddress(config_.metrics_address()));
     }
+    if (!config_.health_address().empty()) {
+      Add("health_address", CheckHostPort(config_.health_address()));
+    }
   }
 
   void CheckCaller(int i) {
@@ -259,6 +262,10 @@ absl::Status CheckListenAddress(absl::string_view address) {
     return Wrong(absl::StrCat("the path of a socket has at most ", kMaxSocketPath, " bytes"));
   }
   return absl::OkStatus();
+}
+
+absl::Status CheckHostPort(absl::string_view address) {
+  return IsHostAndPort(address) ? absl::OkStatus() : Wrong("must be HOST:PORT");
 }
 
 absl::Status CheckMetricsAddress(absl::string_view address) {

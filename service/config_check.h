@@ -22,6 +22,7 @@ std::vector<ConfigProblem> CheckConfig(const v1::DaemonConfig& config);
 // with the name of the field.
 absl::Status CheckListenAddress(absl::string_view address);
 absl::Status CheckMetricsAddress(absl::string_view address);
+absl::Status CheckHostPort(absl::string_view address);
 absl::Status CheckDirectory(absl::string_view path);
 absl::Status CheckLogFormat(absl::string_view format);
 

@@ -20,16 +20,17 @@ absl::Status Usage(absl::string_view message) {
   return absl::InvalidArgumentError(absl::StrCat(message, "; see pbkfsd --help"));
 }
 
-absl::StatusOr<absl::Duration> ParseInterval(absl::string_view value) {
+absl::StatusOr<absl::Duration> ParseDuration(absl::string_view flag, absl::string_view value,
+                                             absl::Duration highest) {
   absl::Duration duration;
   double seconds = 0;
   if (absl::SimpleAtod(value, &seconds)) {
     duration = absl::Seconds(seconds);
   } else if (!absl::ParseDuration(value, &duration)) {
-    return Usage(absl::StrCat("--stats-interval ", value, ": use a duration such as 60s, 5m or 0"));
+    return Usage(absl::StrCat(flag, " ", value, ": use a duration such as 60s, 5m or 0"));
   }
-  if (duration < absl::ZeroDuration() || duration > kMaxStatsInterval) {
-    return Usage(absl::StrCat("--stats-interval ", value, ": out of range"));
+  if (duration < absl::ZeroDuration() || duration > highest) {
+    return Usage(absl::StrCat(flag, " ", value, ": out of range"));
   }
   return duration;
 }
@@ -85,7 +86,8 @@ absl::Status TakeValue(absl::string_view flag, const std::string& value, DaemonO
     PBKFS_RETURN_IF_ERROR(CheckValue(flag, value, CheckDirectory(value)));
     given.add_allow_root(value);
   } else if (flag == "--stats-interval") {
-    PBKFS_ASSIGN_OR_RETURN(const absl::Duration interval, ParseInterval(value));
+    PBKFS_ASSIGN_OR_RETURN(const absl::Duration interval,
+                           ParseDuration(flag, value, kMaxStatsInterval));
     ToProto(interval, given.mutable_stats_interval());
   } else if (flag == "--log-level") {
     PBKFS_RETURN_IF_ERROR(CheckValue(flag, value, CheckLogLevel(value)));
@@ -93,6 +95,11 @@ absl::Status TakeValue(absl::string_view flag, const std::string& value, DaemonO
   } else if (flag == "--log-format") {
     PBKFS_RETURN_IF_ERROR(CheckValue(flag, value, CheckLogFormat(value)));
     given.set_log_format(value);
+  } else if (flag == "--health") {
+    PBKFS_RETURN_IF_ERROR(CheckValue(flag, value, CheckHostPort(value)));
+    given.set_health_address(value);
+  } else if (flag == "--stop-timeout") {
+    PBKFS_ASSIGN_OR_RETURN(options->stop_timeout, ParseDuration(flag, value, absl::Hours(24)));
   } else if (flag == "--restart-limit") {
     if (!absl::SimpleAtoi(value, &options->restart_limit) || options->restart_limit < 0) {
       return Usage(absl::StrCat("--restart-limit ", value, ": use a number"));
@@ -106,8 +113,8 @@ absl::Status TakeValue(absl::string_view flag, const std::string& value, DaemonO
 bool TakesValue(absl::string_view flag) {
   for (const absl::string_view known :
        {"--config", "--listen", "--metrics", "--state-dir", "--allow-root", "--stats-interval",
-        "--log-level", "--log-format", "--restart-limit", "--worker-socket", "--keeper-state",
-        "--config-memory", "--check-handover"}) {
+        "--log-level", "--log-format", "--restart-limit", "--stop-timeout", "--health",
+        "--worker-socket", "--keeper-state", "--config-memory", "--check-handover"}) {
     if (flag == known) return true;
   }
   return false;
@@ -159,11 +166,14 @@ absl::string_view DaemonHelp() {
                          text format); the options below win over it, --listen and --allow-root add
   --listen unix:PATH     socket of the API; may be repeated (unix:/run/pbkfs/pbkfsd.sock)
   --metrics HOST:PORT    Prometheus metrics at /metrics, or 'off' (127.0.0.1:9467)
+  --health HOST:PORT     gRPC health checks without TLS, for probes (none)
   --state-dir DIR        where diffs go that a request does not place (/var/lib/pbkfs)
   --allow-root DIR       catalogs, targets and diffs may lie below DIR; may be repeated.
                          Without it only the state directory may be used.
   --no-keeper            serve mounts in this process: they end if it dies
   --restart-limit N      workers that may die within a minute before mounts end with errors (100)
+  --stop-timeout D       after SIGTERM detach mounts that are still in use after this time: 25s, 5m
+                         (without it they are waited for until a second signal)
   --stats-interval D     log the I/O of each mount this often: 60s, 5m, 0 = never (60s)
   --log-level L          trace, debug, info, warn or error (info)
   --log-format F         text or json (text)

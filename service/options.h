@@ -15,6 +15,7 @@ struct DaemonOptions {
   v1::DaemonConfig given;   // What the command line says of what a file could say.
   std::string config_file;  // Absolute; "" = none.
   bool no_keeper = false;
+  absl::Duration stop_timeout = absl::InfiniteDuration();  // Until mounts in use are detached.
   int restart_limit = 100;  // Deaths of workers within a minute before mounts end with errors.
   int worker_socket = -1;   // This process is a worker, and its keeper is at this descriptor.
   int config_memory = -1;   // The configuration that is in force (service/config_memory.h).
