@@ -43,6 +43,7 @@ class Daemon:
         self.metrics_port = None
         self.program = build_dir() / "service" / "pbkfsd"
         self.environment = None  # Variables in addition to the test's own.
+        self.wrapper = []  # A command that executes the daemon in its own process, such as unshare or setpriv.
         self._process = None
 
     def start(self, *extra_arguments):
@@ -55,9 +56,9 @@ class Daemon:
 
     def _start_once(self, extra_arguments):
         # pdeathsig: a test that is killed takes its daemon with it, which unmounts what it serves.
-        command = ["setpriv", "--pdeathsig", "TERM", str(self.program),
+        command = ["setpriv", "--pdeathsig", "TERM", *self.wrapper, str(self.program),
                    "--listen", self.address, "--metrics", f"127.0.0.1:{self.metrics_port}",
-                   "--state-dir", str(self.state_dir), *extra_arguments]
+                   "--state-dir", str(self.state_dir), *map(str, extra_arguments)]
         for root in self.allow_roots:
             command += ["--allow-root", root]
         with open(self.log_path, "ab") as log:
@@ -110,6 +111,11 @@ class Daemon:
         except subprocess.TimeoutExpired:
             process.kill()
             return process.wait()
+
+    def wait(self):
+        """The exit code of a daemon that was told to end, or killed."""
+        process, self._process = self._process, None
+        return process.wait(STOP_SECONDS)
 
     def log_tail(self, lines=60):
         try:

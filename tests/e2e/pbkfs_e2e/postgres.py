@@ -98,6 +98,7 @@ class Server:
         self.socket_dir = pathlib.Path(socket_dir)
         self.bindir = bindir(major)
         self.start_command = start_command or self.plain_start_command()
+        self.namespace = []  # A command of root, such as unshare, in whose mount namespace the server runs.
         self._pid = None
 
     def plain_start_command(self):
@@ -106,7 +107,13 @@ class Server:
                            "-w", "-t", "300", "start"])
 
     def start(self, command=None):
-        done = run_as_postgres(["/bin/sh", "-c", command or self.start_command])
+        shell = ["/bin/sh", "-c", command or self.start_command]
+        if self.namespace:
+            become = ["setpriv", "--reuid", ACCOUNT, "--regid", ACCOUNT, "--clear-groups", "--reset-env"]
+            done = subprocess.run([*self.namespace, *become, *shell], capture_output=True, text=True, cwd="/",
+                                  timeout=COMMAND_SECONDS)
+        else:
+            done = run_as_postgres(shell)
         if done.returncode != 0:
             raise PostgresError(f"PostgreSQL does not start on {self.pgdata} ({done.returncode}):\n"
                                 f"{command or self.start_command}\n{done.stdout}{done.stderr}{self.log_tail()}")
