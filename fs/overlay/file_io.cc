@@ -86,28 +86,28 @@ absl::StatusOr<std::shared_ptr<const LowerFile>> Overlay::LowerOf(Inode& inode) 
 // Reads an extent that lies within one kind of block. Bytes past the image's limit or the data
 // file's end are zeros.
 absl::Status Overlay::ReadExtent(Inode& inode, int64_t offset, absl::Span<uint8_t> out,
-                                 bool from_data, int64_t lower_limit) {
+                                 bool from_data, int64_t lower_limit, ReadSources* sources) {
   size_t filled = 0;
   if (from_data) {
     PBKFS_ASSIGN_OR_RETURN(const std::shared_ptr<IoFile> data, DataFile(inode));
     if (data != nullptr) {
       PBKFS_ASSIGN_OR_RETURN(filled, data->Read(offset, out));
-      stats().Add(IoCounter::kReadBytesDiff, filled);
+      sources->diff += filled;
     }
   } else if (offset < lower_limit) {
     filled = static_cast<size_t>(
         std::min<int64_t>(static_cast<int64_t>(out.size()), lower_limit - offset));
     PBKFS_ASSIGN_OR_RETURN(const std::shared_ptr<const LowerFile> lower, LowerOf(inode));
     PBKFS_RETURN_IF_ERROR(lower->ReadAt(offset, out.subspan(0, filled), &stats()));
-    stats().Add(IoCounter::kReadBytesBackup, filled);
+    sources->backup += filled;
   }
   std::fill(out.begin() + static_cast<ptrdiff_t>(filled), out.end(), uint8_t{0});
-  stats().Add(IoCounter::kReadBytesZero, out.size() - filled);
+  sources->zero += out.size() - filled;
   return absl::OkStatus();
 }
 
 absl::StatusOr<size_t> Overlay::TryRead(Inode& inode, int64_t offset, absl::Span<uint8_t> out,
-                                        uint64_t* destroyed) {
+                                        uint64_t* destroyed, ReadSources* sources) {
   struct Extent {
     int64_t end;
     bool from_data;
@@ -140,7 +140,7 @@ absl::StatusOr<size_t> Overlay::TryRead(Inode& inode, int64_t offset, absl::Span
     PBKFS_RETURN_IF_ERROR(ReadExtent(
         inode, at,
         out.subspan(static_cast<size_t>(at - offset), static_cast<size_t>(extent.end - at)),
-        extent.from_data, lower_limit));
+        extent.from_data, lower_limit, sources));
     if (options_.materialize_on_read && !extent.from_data && at < lower_limit) {
       OfferFill(inode.ino, at, extent.end);
     }
@@ -150,7 +150,21 @@ absl::StatusOr<size_t> Overlay::TryRead(Inode& inode, int64_t offset, absl::Span
 }
 
 absl::StatusOr<size_t> Overlay::Read(uint64_t ino, int64_t offset, absl::Span<uint8_t> out) {
-  if (IsSideIno(ino)) return side_.Read(ino, offset, out, &stats());
+  ReadSources sources;
+  PBKFS_ASSIGN_OR_RETURN(const size_t count, ReadUncounted(ino, offset, out, &sources));
+  if (sources.diff > 0) stats().Add(IoCounter::kReadBytesDiff, sources.diff);
+  if (sources.backup > 0) stats().Add(IoCounter::kReadBytesBackup, sources.backup);
+  if (sources.zero > 0) stats().Add(IoCounter::kReadBytesZero, sources.zero);
+  return count;
+}
+
+absl::StatusOr<size_t> Overlay::ReadUncounted(uint64_t ino, int64_t offset, absl::Span<uint8_t> out,
+                                              ReadSources* sources) {
+  if (IsSideIno(ino)) {
+    PBKFS_ASSIGN_OR_RETURN(const size_t count, side_.Read(ino, offset, out, &stats()));
+    sources->backup = count;
+    return count;
+  }
   PBKFS_ASSIGN_OR_RETURN(const InodePtr inode, GetRegular(ino));
   if (offset < 0) return ErrnoError(EINVAL, "read at a negative offset");
   if (offset >= kMaxFileBytes) return 0;
@@ -159,7 +173,8 @@ absl::StatusOr<size_t> Overlay::Read(uint64_t ino, int64_t offset, absl::Span<ui
   ticket.Wait();
   while (true) {
     uint64_t destroyed = 0;
-    absl::StatusOr<size_t> count = TryRead(*inode, offset, out, &destroyed);
+    *sources = {};
+    absl::StatusOr<size_t> count = TryRead(*inode, offset, out, &destroyed, sources);
     // A truncation that came later may have taken bytes away under us; what was read may be neither
     // old nor new.
     MutexLock lock(&inode->mutex);

@@ -245,10 +245,19 @@ class Overlay {
       ABSL_LOCKS_EXCLUDED(inode.mutex);
   absl::StatusOr<std::shared_ptr<const LowerFile>> LowerOf(Inode& inode)
       ABSL_LOCKS_EXCLUDED(inode.mutex);
+  // Where the bytes of one answer came from.
+  struct ReadSources {
+    uint64_t diff = 0;
+    uint64_t backup = 0;
+    uint64_t zero = 0;
+  };
   absl::Status ReadExtent(Inode& inode, int64_t offset, absl::Span<uint8_t> out, bool from_data,
-                          int64_t lower_limit);
+                          int64_t lower_limit, ReadSources* sources);
   absl::StatusOr<size_t> TryRead(Inode& inode, int64_t offset, absl::Span<uint8_t> out,
-                                 uint64_t* destroyed);
+                                 uint64_t* destroyed, ReadSources* sources);
+  // Read, but what was answered is not counted as an application's.
+  absl::StatusOr<size_t> ReadUncounted(uint64_t ino, int64_t offset, absl::Span<uint8_t> out,
+                                       ReadSources* sources);
   absl::Status WriteLocked(Inode& inode, int64_t offset, absl::Span<const uint8_t> data);
   absl::Status Resize(const InodePtr& inode, int64_t size);
   absl::Status PunchRange(Inode& inode, int64_t offset, int64_t length);

@@ -40,8 +40,10 @@ absl::StatusOr<std::string> Overlay::ReadFile(absl::string_view path, int64_t li
   }
   std::string content(static_cast<size_t>(attributes.size), '\0');
   PBKFS_RETURN_IF_ERROR(Open(ino));
-  const auto count =
-      Read(ino, 0, absl::MakeSpan(reinterpret_cast<uint8_t*>(content.data()), content.size()));
+  // The daemon's own reads would blur what applications read.
+  ReadSources sources;
+  const auto count = ReadUncounted(
+      ino, 0, absl::MakeSpan(reinterpret_cast<uint8_t*>(content.data()), content.size()), &sources);
   Release(ino);
   PBKFS_RETURN_IF_ERROR(count.status());
   content.resize(*count);

@@ -194,6 +194,21 @@ TEST_F(OverlayTest, ReadsLeaveTheDiffEmpty) {
   EXPECT_EQ(fs_.overlay().io()[IoCounter::kReadBytesDiff], 0u);
 }
 
+TEST_F(OverlayTest, EveryByteOfAnAnswerIsCountedOnceAndTheDaemonsOwnReadsNever) {
+  ASSERT_TRUE(fs_.Write("rel", 0, std::string(kB, 'w')).ok());
+  ASSERT_TRUE(fs_.Truncate("odd", 20000).ok());
+  ASSERT_TRUE(fs_.overlay().ReadFile("rel", 1 << 20).ok());
+  const IoSnapshot before = fs_.overlay().io();
+  EXPECT_EQ(before[IoCounter::kReadBytesDiff] + before[IoCounter::kReadBytesBackup], 0u);
+  ASSERT_EQ(fs_.Read("rel")->size() + fs_.Read("odd")->size(), 10u * kB + 20000u);
+  const IoSnapshot after = fs_.overlay().io();
+  const uint64_t diff = after[IoCounter::kReadBytesDiff];
+  const uint64_t backup = after[IoCounter::kReadBytesBackup];
+  EXPECT_GE(diff, kB);
+  EXPECT_GE(backup, 9 * kB);
+  EXPECT_EQ(diff + backup + after[IoCounter::kReadBytesZero], 10u * kB + 20000u);
+}
+
 TEST_F(OverlayTest, RenameOverAnExistingFileReplacesIt) {
   ASSERT_TRUE(fs_.Create("tmp").ok());
   ASSERT_TRUE(fs_.Write("tmp", 0, "new content").ok());

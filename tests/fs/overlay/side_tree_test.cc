@@ -50,6 +50,7 @@ TEST_F(SideTreeTest, ReadsUpToTheEnd) {
   EXPECT_EQ(*overlay().Read(file, 9, out), 10u);
   EXPECT_EQ(bytes.substr(0, 10), "production");
   EXPECT_EQ(*overlay().Read(file, 1000, out), 0u);
+  EXPECT_EQ(overlay().io()[IoCounter::kReadBytesBackup], 10u);
   overlay().Release(file);
   EXPECT_EQ(ErrnoOf(overlay().Read(file, 0, out).status()), EBADF) << "nobody has it open";
 }
