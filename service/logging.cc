@@ -6,9 +6,11 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_replace.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "fs/base/status.h"
+#include "service/log_repeats.h"
 #include "service/recent_log.h"
 #include "service/utf8.h"
 #include "spdlog/formatter.h"
@@ -29,6 +31,40 @@ constexpr std::pair<absl::string_view, spdlog::level::level_enum> kLevels[] = {
 };
 
 LogFormat g_format = LogFormat::kText;
+
+// Appends `text` with control characters as \u00XX: a name may hold any byte, and a line of the log
+// is one line on every terminal.
+void AppendOneLine(absl::string_view text, std::string* out) {
+  const std::string utf8 = ToUtf8(text);
+  for (size_t i = 0; i < utf8.size(); ++i) {
+    auto byte = static_cast<unsigned char>(utf8[i]);
+    // U+0080 to U+009F have two bytes.
+    const bool high = byte == 0xc2 && static_cast<unsigned char>(utf8[i + 1]) < 0xa0;
+    if (high) byte = static_cast<unsigned char>(utf8[++i]);
+    if (high || byte < 0x20 || byte == 0x7f) {
+      absl::StrAppendFormat(out, "\\u%04x", byte);
+    } else {
+      *out += utf8[i];
+    }
+  }
+}
+
+class TextFormatter : public spdlog::formatter {
+ public:
+  void format(const spdlog::details::log_msg& msg, spdlog::memory_buf_t& dest) override {
+    const auto level = spdlog::level::to_string_view(msg.level);
+    std::string line =
+        absl::StrCat(absl::FormatTime("%Y-%m-%dT%H:%M:%E3S%Ez", absl::FromChrono(msg.time),
+                                      absl::LocalTimeZone()),
+                     " ", absl::string_view(level.data(), level.size()), " ");
+    AppendOneLine({msg.payload.data(), msg.payload.size()}, &line);
+    line += '\n';
+    dest.append(line.data(), line.data() + line.size());
+  }
+  std::unique_ptr<spdlog::formatter> clone() const override {
+    return std::make_unique<TextFormatter>();
+  }
+};
 
 class JsonFormatter : public spdlog::formatter {
  public:
@@ -86,17 +122,7 @@ bool NeedsQuotes(absl::string_view text) {
 
 std::string JsonQuote(absl::string_view text) {
   std::string out = "\"";
-  for (const char c : ToUtf8(text)) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (c == '"' || c == '\\') {
-      out += '\\';
-      out += c;
-    } else if (byte < 0x20 || byte == 0x7f) {
-      absl::StrAppendFormat(&out, "\\u%04x", byte);
-    } else {
-      out += c;
-    }
-  }
+  AppendOneLine(absl::StrReplaceAll(text, {{"\\", "\\\\"}, {"\"", "\\\""}}), &out);
   out += '"';
   return out;
 }
@@ -121,11 +147,12 @@ std::string LogLevel() {
 absl::Status SetUpLogging(absl::string_view level, LogFormat format) {
   PBKFS_ASSIGN_OR_RETURN(const spdlog::level::level_enum parsed, ParseLevel(level));
   g_format = format;
-  auto sink = std::make_shared<spdlog::sinks::stderr_sink_mt>();
+  auto sink =
+      std::make_shared<RepeatSink>(std::make_shared<spdlog::sinks::stderr_sink_mt>(), kEventLogger);
   if (format == LogFormat::kJson) {
     sink->set_formatter(std::make_unique<JsonFormatter>());
   } else {
-    sink->set_pattern("%Y-%m-%dT%H:%M:%S.%e%z %l %v");
+    sink->set_formatter(std::make_unique<TextFormatter>());
   }
   auto recent = std::make_shared<RecentSink>();
   recent->set_level(spdlog::level::warn);

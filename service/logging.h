@@ -5,6 +5,9 @@
 // Warnings and errors are also kept in memory, for DebugDump (service/recent_log.h), without what
 // was marked as private.
 //
+// A record is one line, whatever is in the names that it tells of: control characters are escaped.
+// Warnings and errors that repeat are rate-limited (service/log_repeats.h); events are not.
+//
 // SetUpLogging is called once, before any thread starts. Everything else may be called from any
 // thread.
 #ifndef PBKFS_SERVICE_LOGGING_H_

@@ -10,7 +10,6 @@
 #include "fs/image/image.h"
 #include "fs/image/index_store.h"
 #include "fs/image/page_cache.h"
-#include "fs/image/page_errors.h"
 #include "fs/image/page_index_cache.h"
 #include "fs/image/stored_files.h"
 
@@ -32,7 +31,6 @@ class SharedCaches final : public ImageCaches {
   PageCache pages;
   StoredFiles stored_files;
   IndexStore index_store;
-  PageErrors errors;
 
  private:
   const ImageCacheOptions options_;

@@ -32,8 +32,6 @@ inline constexpr size_t kMaxOpenStoredFiles = 512;
 inline constexpr size_t kPageCacheShards = 16;
 // Entries in use that an eviction looks past before it gives up for now.
 inline constexpr int kMaxEvictionSteps = 64;
-// A damaged relation can give thousands of errors a second; the counters have them all.
-inline constexpr int kErrorLinesPerSecond = 10;
 // Buffer of the check of whole-file copies.
 inline constexpr size_t kVerifyBufferBytes = 256 << 10;
 // Buffer of the scan of a stored data file: many records, of which the longest has 8200 bytes.

@@ -13,6 +13,7 @@
 #include "fs/image/limits.h"
 #include "fs/image/page_checksum.h"
 #include "fs/image/page_codec.h"
+#include "fs/image/page_errors.h"
 #include "fs/image/stream_scan.h"
 
 namespace pbkfs {
@@ -48,12 +49,11 @@ absl::Status PagedImageFile::ReadAt(int64_t offset, absl::Span<uint8_t> out, IoS
   if (out.empty()) return absl::OkStatus();
   const absl::StatusOr<std::shared_ptr<const PageIndex>> index = core_->IndexOf(ino_, tip_entry_);
   if (!index.ok()) {
-    return core_->caches().errors.Report(
-        stats,
-        absl::IsDataLoss(index.status()) && !ReasonOf(index.status()).empty()
-            ? IoCounter::kPageErrorsFormat
-            : IoCounter::kPageErrorsIo,
-        absl::StrCat("file '", tip_entry_.path, "'"), index.status());
+    return ReportPageError(stats,
+                           absl::IsDataLoss(index.status()) && !ReasonOf(index.status()).empty()
+                               ? IoCounter::kPageErrorsFormat
+                               : IoCounter::kPageErrorsIo,
+                           absl::StrCat("file '", tip_entry_.path, "'"), index.status());
   }
   const Request request{**index, out.size() < kCacheBypassBytes, stats};
   while (!out.empty()) {
@@ -66,8 +66,8 @@ absl::Status PagedImageFile::ReadAt(int64_t offset, absl::Span<uint8_t> out, IoS
   // After the reading: nothing that was read from a chain that is gone may be answered.
   const absl::Status state = core_->chain().State();
   if (state.ok()) return state;
-  return core_->caches().errors.Report(stats, IoCounter::kPageErrorsIo,
-                                       absl::StrCat("file '", tip_entry_.path, "'"), state);
+  return ReportPageError(stats, IoCounter::kPageErrorsIo,
+                         absl::StrCat("file '", tip_entry_.path, "'"), state);
 }
 
 absl::Status PagedImageFile::ReadBlocks(const Request& request, int64_t offset,
@@ -123,8 +123,8 @@ absl::Status PagedImageFile::ReadRun(const Request& request, absl::Span<Wanted> 
   absl::Status status = file.status();
   if (status.ok()) status = ReadExactly((*file)->fd.get(), begin, stored);
   if (!status.ok()) {
-    return core_->caches().errors.Report(request.stats, IoCounter::kPageErrorsIo,
-                                         Describe(wanted[first]), status);
+    return ReportPageError(request.stats, IoCounter::kPageErrorsIo, Describe(wanted[first]),
+                           status);
   }
   for (size_t i = first; i <= last; ++i) {
     Wanted& want = wanted[i];
@@ -145,7 +145,7 @@ absl::Status PagedImageFile::DecodeRecord(const Request& request, const Wanted& 
   IoCounter kind = IoCounter::kPageErrorsFormat;
   const std::string problem = DecodeChecked(wanted, record, page, kind);
   if (!problem.empty()) {
-    return core_->caches().errors.Report(request.stats, kind, Describe(wanted), problem);
+    return ReportPageError(request.stats, kind, Describe(wanted), problem);
   }
   if (!whole) memcpy(wanted.out.data(), page + wanted.offset, wanted.out.size());
   if (request.keep) core_->caches().pages.Insert(KeyOf(wanted.block), page);

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "fs/base/status.h"
 #include "fs/catalog/beneath.h"
+#include "fs/image/page_errors.h"
 
 namespace pbkfs {
 namespace {
@@ -60,7 +61,7 @@ absl::Status PlainImageFile::ReadAt(int64_t offset, absl::Span<uint8_t> out, IoS
 }
 
 absl::Status PlainImageFile::Failed(IoStats* stats, const absl::Status& cause) const {
-  return core_->caches().errors.Report(stats, IoCounter::kPageErrorsIo,
+  return ReportPageError(stats, IoCounter::kPageErrorsIo,
                                        core_->Describe(member_, entry_.path), cause);
 }
 

@@ -1,5 +1,6 @@
 #include "service/logging.h"
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -8,6 +9,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "service/limits.h"
+#include "service/log_repeats.h"
 #include "service/recent_log.h"
 #include "service/utf8.h"
 #include "spdlog/spdlog.h"
@@ -24,6 +26,45 @@ TEST(JsonQuote, EscapesWhatJsonCannotHold) {
   EXPECT_EQ(JsonQuote("a\"b\\c\n\x7f"), R"("a\"b\\c\u000a\u007f")");
   EXPECT_EQ(JsonQuote("grün"), "\"grün\"");
   EXPECT_EQ(JsonQuote("\xff"), "\"?\"");
+}
+
+// What one line of a program that logs `name` looks like.
+std::string Logged(LogFormat format, const std::string& name) {
+  EXPECT_TRUE(SetUpLogging("info", format).ok());
+  testing::internal::CaptureStderr();
+  spdlog::warn("the file {} is damaged", name);
+  LogEvent(spdlog::level::info, "mounted").Field("target", name);
+  const std::string text = testing::internal::GetCapturedStderr();
+  EXPECT_TRUE(SetUpLogging("error", LogFormat::kText).ok());
+  return text;
+}
+
+TEST(Logging, ANameCannotBeginALineOfItsOwn) {
+  // Line feed, carriage return, escape, next line (U+0085), and the start of what looks like a
+  // line.
+  const std::string hostile = "a\n2026-01-01 info stopped\r\x1b[2J\xc2\x85\x7f\"}";
+  for (const LogFormat format : {LogFormat::kText, LogFormat::kJson}) {
+    const std::string text = Logged(format, hostile);
+    EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 2) << text;
+    for (const char* raw : {"\r", "\x1b", "\xc2\x85", "\x7f"}) {
+      EXPECT_EQ(text.find(raw), std::string::npos) << text;
+    }
+    EXPECT_NE(text.find("a\\u000a2026-01-01 info stopped\\u000d\\u001b[2J\\u0085\\u007f"),
+              std::string::npos)
+        << text;
+  }
+}
+
+TEST(Logging, RepeatedWarningsAreLeftOutAndEventsAreNot) {
+  EXPECT_TRUE(SetUpLogging("info", LogFormat::kText).ok());
+  testing::internal::CaptureStderr();
+  for (int i = 0; i < 100; ++i) {
+    spdlog::warn("the disk is slow");
+    LogEvent(spdlog::level::warn, "audit").Field("method", "Mount");
+  }
+  const std::string text = testing::internal::GetCapturedStderr();
+  EXPECT_TRUE(SetUpLogging("error", LogFormat::kText).ok());
+  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 100 + kSameLinesPerMinute) << text;
 }
 
 TEST(Utf8, OnlyValidCharactersPass) {
