@@ -8,8 +8,8 @@
 #include "absl/status/statusor.h"
 #include "fs/catalog/catalog.h"
 #include "pbkfs/v1/catalog.grpc.pb.h"
-#include "service/histogram.h"
 #include "service/image_registry.h"
+#include "service/metrics/histogram.h"
 #include "service/path_policy.h"
 
 namespace pbkfs {

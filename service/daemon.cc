@@ -36,14 +36,15 @@
 #include "service/keeper/unix_socket.h"
 #include "service/limits.h"
 #include "service/logging.h"
-#include "service/metrics.h"
-#include "service/metrics_server.h"
+#include "service/metrics/metrics_server.h"
+#include "service/metrics/stats_logger.h"
 #include "service/mount_manager.h"
 #include "service/mount_registry.h"
 #include "service/mount_service.h"
 #include "service/path_policy.h"
 #include "service/proto_convert.h"
-#include "service/stats_logger.h"
+#include "service/stats_source.h"
+#include "service/stats_streams.h"
 #include "spdlog/spdlog.h"
 
 namespace pbkfs {
@@ -137,10 +138,11 @@ std::string MetricsAddress(const v1::DaemonConfig& config) {
 }
 
 absl::StatusOr<std::unique_ptr<MetricsServer>> StartMetrics(const v1::DaemonConfig& config,
-                                                            const MetricsCollector& collector) {
+                                                            MetricsSources sources) {
   const std::string address = MetricsAddress(config);
   if (address.empty()) return nullptr;
-  absl::StatusOr<std::unique_ptr<MetricsServer>> server = MetricsServer::Start(address, collector);
+  absl::StatusOr<std::unique_ptr<MetricsServer>> server =
+      MetricsServer::Start(address, std::move(sources));
   if (server.ok()) {
     LogEvent(spdlog::level::info, "metrics")
         .Field("address", address)
@@ -254,7 +256,12 @@ absl::Status RunDaemon(const DaemonOptions& options, v1::DaemonConfig config, co
     PBKFS_RETURN_IF_ERROR(client->Resumed());
   }
   locker.StartCleaningUp();
-  MountServiceImpl mount_service(manager, figures);
+  const StatsSource stats(manager, figures);
+  const auto sample_all = [&stats] { return *stats.Sample(""); };
+  StatsStreams streams({[&stats](const std::string& id) { return stats.Sample(id); },
+                        [&manager](const std::string& id) { return manager.Find(id) != nullptr; }},
+                       figures);
+  MountServiceImpl mount_service(manager, stats, streams, figures);
   CatalogServiceImpl catalog_service(policy, images, figures);
   DiffServiceImpl diff_service(policy, manager, images, PosixIo(), figures);
   HealthServiceImpl health_service(manager);
@@ -266,9 +273,10 @@ absl::Status RunDaemon(const DaemonOptions& options, v1::DaemonConfig config, co
   }
   facts.config_file = options.config_file;
   facts.state_directory = policy.state_directory();
-  const MetricsCollector collector(manager, figures);
-  PBKFS_ASSIGN_OR_RETURN(const std::unique_ptr<MetricsServer> metrics,
-                         StartMetrics(*start_config, collector));
+  PBKFS_ASSIGN_OR_RETURN(
+      const std::unique_ptr<MetricsServer> metrics,
+      StartMetrics(*start_config, {sample_all, [&manager] { return manager.ListMounts(); },
+                                   [&manager] { return manager.NotReady(); }}));
   if (metrics != nullptr) {
     const std::string address = MetricsAddress(*start_config);
     facts.metrics_address =
@@ -285,7 +293,7 @@ absl::Status RunDaemon(const DaemonOptions& options, v1::DaemonConfig config, co
   PBKFS_ASSIGN_OR_RETURN(std::unique_ptr<Acceptor> acceptor,
                          Acceptor::Start(std::move(listeners), *server));
   const auto stats_logger =
-      std::make_unique<StatsLogger>(manager, FromProto(start_config->stats_interval()));
+      std::make_unique<StatsLogger>(sample_all, FromProto(start_config->stats_interval()));
   manager.StartRestoring();
   LogEvent(spdlog::level::info, "ready")
       .Field("version", PBKFS_VERSION)
@@ -300,6 +308,7 @@ absl::Status RunDaemon(const DaemonOptions& options, v1::DaemonConfig config, co
   manager.StartDraining();
   health_service.Stop();
   probe_service.Stop();
+  streams.Stop();
   acceptor.reset();
   server->Shutdown(absl::ToChronoTime(absl::Now() + absl::FromChrono(kShutdownGrace)));
   server->Wait();

@@ -7,7 +7,7 @@
 #include "pbkfs/v1/daemon.grpc.pb.h"
 #include "service/config_holder.h"
 #include "service/daemon_status.h"
-#include "service/histogram.h"
+#include "service/metrics/histogram.h"
 #include "service/keeper/mount_keeper.h"
 #include "service/mount_manager.h"
 

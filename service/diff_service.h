@@ -10,8 +10,8 @@
 #include "fs/base/io.h"
 #include "fs/diff/check.h"
 #include "pbkfs/v1/diff_service.grpc.pb.h"
-#include "service/histogram.h"
 #include "service/image_registry.h"
+#include "service/metrics/histogram.h"
 #include "service/mount_manager.h"
 #include "service/path_policy.h"
 

@@ -6,7 +6,7 @@
 #include <string>
 
 #include "grpc/health/v1/health.grpc.pb.h"
-#include "service/histogram.h"
+#include "service/metrics/histogram.h"
 #include "service/mount_manager.h"
 
 namespace pbkfs {

@@ -84,6 +84,8 @@ inline constexpr absl::Duration kMaxBusyWait = absl::Hours(24);
 
 // A request that is in flight for this long is named in the log.
 inline constexpr absl::Duration kOldRequest = absl::Seconds(10);
+// … and again while it, or another one, still is.
+inline constexpr absl::Duration kOldRequestReportPeriod = absl::Minutes(1);
 
 // A session notices within this time that its mount was detached by somebody else.
 inline constexpr std::chrono::milliseconds kDetachedGrace{1000};

@@ -332,6 +332,11 @@ std::optional<MountFigures> LiveMount::Figures() const {
   return figures;
 }
 
+std::map<std::string, FuseFigures::Latency> LiveMount::FuseLatency() const {
+  ReaderLock lock(&objects_mutex_);
+  return session_ == nullptr ? last_latency_ : session_->Figures().latency;
+}
+
 bool LiveMount::attached() const { return FindMountAt(paths().target).has_value(); }
 
 bool LiveMount::Healthy() const {
@@ -397,11 +402,12 @@ void LiveMount::Probe(Overlay* overlay) {
   }
 }
 
-void LiveMount::ReportOldRequest() const {
+void LiveMount::ReportOldRequest() {
   ReaderLock lock(&objects_mutex_);
   if (session_ == nullptr) return;
   const FuseFigures figures = session_->Figures();
-  if (figures.oldest_age < kOldRequest) return;
+  if (figures.oldest_age < kOldRequest || absl::Now() < next_old_request_report_) return;
+  next_old_request_report_ = absl::Now() + kOldRequestReportPeriod;
   spdlog::warn("{}: a request is in flight for {}: {} of inode {}", id(),
                absl::FormatDuration(absl::Trunc(figures.oldest_age, absl::Seconds(1))),
                figures.oldest_op, figures.oldest_ino);
@@ -475,7 +481,7 @@ absl::Status LiveMount::WaitForSession(const UnmountOptions& options, absl::Time
   return absl::OkStatus();
 }
 
-absl::Status LiveMount::EndSession(UnmountResult* result) {
+absl::Status LiveMount::EndSession() {
   // The session ends by itself now; others may look at the figures until it has.
   FuseSession* session = nullptr;
   {
@@ -486,7 +492,7 @@ absl::Status LiveMount::EndSession(UnmountResult* result) {
   std::unique_ptr<Overlay> overlay;
   {
     WriterLock lock(&objects_mutex_);
-    if (session_ != nullptr) result->fuse = session_->Figures();
+    if (session_ != nullptr) last_latency_ = session_->Figures().latency;
     session_.reset();
     overlay = std::move(overlay_);
   }
@@ -520,7 +526,7 @@ absl::StatusOr<UnmountResult> LiveMount::Unmount(const UnmountOptions& options) 
   mounted_ = false;
   UnmountResult result;
   StopProbe();
-  absl::Status status = EndSession(&result);
+  absl::Status status = EndSession();
   ReleaseCatalog();
   RemoveTarget();
   const bool comes_back = options.keep_record && plan_.request.restore();

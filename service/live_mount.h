@@ -13,6 +13,7 @@
 
 #include <chrono>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -63,7 +64,6 @@ struct MountEnvironment {
 
 struct UnmountResult {
   bool diff_deleted = false;
-  FuseFigures fuse;  // The last figures: totals over all mounts must not go back.
 };
 
 class LiveMount {
@@ -88,6 +88,9 @@ class LiveMount {
   v1::Mount Describe() const;
   // Nothing while the mount is being torn down.
   std::optional<MountFigures> Figures() const;
+  // By op. Unlike Figures it stays when the session has ended, since totals over all mounts must
+  // not go back.
+  std::map<std::string, FuseFigures::Latency> FuseLatency() const;
   // Whether the mount could be read within the last seconds.
   bool Healthy() const;
   // Seconds that Create took.
@@ -130,7 +133,7 @@ class LiveMount {
   // Undoes a Build that failed.
   void Abandon();
 
-  absl::Status EndSession(UnmountResult* result);
+  absl::Status EndSession();
   // Nobody goes on with the mount after this.
   absl::Status Settle(const UnmountOptions& options, bool delete_diff);
   absl::Status DetachTarget(const UnmountOptions& options);
@@ -144,7 +147,7 @@ class LiveMount {
   void Probe(Overlay* overlay);
   absl::Status CheckServable(Overlay* overlay) const;
   // Names a request that is in flight for too long.
-  void ReportOldRequest() const;
+  void ReportOldRequest();
   void RecordProbe(const absl::Status& status);
   void SetState(v1::MountState state, std::string reason);
 
@@ -168,6 +171,8 @@ class LiveMount {
   mutable SharedMutex objects_mutex_;
   std::unique_ptr<Overlay> overlay_ ABSL_GUARDED_BY(objects_mutex_);
   std::unique_ptr<FuseSession> session_ ABSL_GUARDED_BY(objects_mutex_);
+  // Of the session that has ended.
+  std::map<std::string, FuseFigures::Latency> last_latency_ ABSL_GUARDED_BY(objects_mutex_);
 
   mutable Mutex state_mutex_;
   v1::MountState state_ ABSL_GUARDED_BY(state_mutex_) = v1::MOUNT_STATE_CREATING;
@@ -178,6 +183,7 @@ class LiveMount {
   std::unique_ptr<CatalogLock> catalog_lock_ ABSL_GUARDED_BY(state_mutex_);
   CondVar probe_wakeup_;
   std::thread probe_;
+  absl::Time next_old_request_report_;  // Only the probe's.
 };
 
 }  // namespace pbkfs

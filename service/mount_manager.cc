@@ -27,11 +27,6 @@ absl::Status Incompatible(const std::string& mount_id, absl::string_view what) {
                                   "another id and target"));
 }
 
-absl::Status UnknownMount(const std::string& mount_id) {
-  return ReasonError(absl::StatusCode::kNotFound, reason::kMountNotFound,
-                     absl::StrCat("there is no mount '", mount_id, "'; see pbkfs list"));
-}
-
 // The chain in order, "FULL TOW2GV <- DELTA TOW2H7": what the log shows of a new mount.
 std::string ChainText(const v1::Mount& mount) {
   std::string text;
@@ -42,6 +37,11 @@ std::string ChainText(const v1::Mount& mount) {
 }
 
 }  // namespace
+
+absl::Status UnknownMount(const std::string& mount_id) {
+  return ReasonError(absl::StatusCode::kNotFound, reason::kMountNotFound,
+                     absl::StrCat("there is no mount '", mount_id, "'; see pbkfs list"));
+}
 
 MountManager::MountManager(const ConfigHolder& config, const PathPolicy& policy,
                            ImageRegistry& images, CatalogLocker& locker,
@@ -217,17 +217,18 @@ absl::StatusOr<v1::UnmountResponse> MountManager::UnmountWith(const v1::UnmountR
     slots_[mount->id()].pending = false;
     return result.status();
   }
-  Retire(mount->id(), result.ok() ? *result : UnmountResult());
+  Retire(*mount);
   PBKFS_RETURN_IF_ERROR(result.status());
   response.set_was_mounted(true);
   response.set_diff_deleted(result->diff_deleted);
   return response;
 }
 
-void MountManager::Retire(const std::string& mount_id, const UnmountResult& result) {
+void MountManager::Retire(const LiveMount& mount) {
+  const std::map<std::string, FuseFigures::Latency> last = mount.FuseLatency();
   MutexLock lock(&mutex_);
-  slots_.erase(mount_id);
-  for (const auto& [op, latency] : result.fuse.latency) {
+  slots_.erase(mount.id());
+  for (const auto& [op, latency] : last) {
     FuseFigures::Latency& total = retired_latency_[op];
     total.buckets.resize(latency.buckets.size());
     for (size_t i = 0; i < latency.buckets.size(); ++i) total.buckets[i] += latency.buckets[i];
@@ -247,44 +248,6 @@ v1::ListMountsResponse MountManager::ListMounts() const {
   return response;
 }
 
-absl::StatusOr<v1::StatsResponse> MountManager::Stats(const std::string& mount_id) const {
-  v1::StatsResponse response;
-  ToProto(absl::Now(), response.mutable_sampled_at());
-  const std::vector<std::shared_ptr<const LiveMount>> mounts = Mounts();
-  for (const auto& mount : mounts) {
-    if (mount_id.empty() || mount->id() == mount_id) FillStats(*mount, &response);
-  }
-  if (!mount_id.empty() && response.mounts().empty()) return UnknownMount(mount_id);
-  const ImageCacheFigures caches = images_.Figures();
-  v1::DaemonStats* daemon = response.mutable_daemon();
-  daemon->set_page_index_bytes(caches.page_index_bytes);
-  daemon->set_page_index_builds(caches.page_index_builds);
-  daemon->set_page_cache_bytes(caches.decoded_page_bytes);
-  (*daemon->mutable_decoded_pages())["none"] = caches.decoded_pages_none;
-  (*daemon->mutable_decoded_pages())["zlib"] = caches.decoded_pages_zlib;
-  (*daemon->mutable_decoded_pages())["pglz"] = caches.decoded_pages_pglz;
-  (*daemon->mutable_decoded_pages())["lz4"] = caches.decoded_pages_lz4;
-  (*daemon->mutable_decoded_pages())["zstd"] = caches.decoded_pages_zstd;
-  daemon->set_mounts(mounts.size());
-  ToProto(Uptime(), daemon->mutable_uptime());
-  return response;
-}
-
-void MountManager::FillStats(const LiveMount& mount, v1::StatsResponse* response) const {
-  const std::optional<MountFigures> figures = mount.Figures();
-  if (!figures.has_value()) return;
-  v1::MountStats* stats = response->add_mounts();
-  stats->set_mount_id(mount.id());
-  ToProto(figures->io, stats->mutable_io());
-  ToProto(figures->pending, stats->mutable_pending());
-  ToProto(figures->fuse, stats->mutable_fuse());
-  if (figures->diff.has_value()) ToProto(*figures->diff, stats->mutable_diff());
-  v1::PageErrors* errors = stats->mutable_page_errors();
-  errors->set_checksum(figures->io[IoCounter::kPageErrorsChecksum]);
-  errors->set_format(figures->io[IoCounter::kPageErrorsFormat]);
-  errors->set_io(figures->io[IoCounter::kPageErrorsIo]);
-}
-
 std::vector<std::shared_ptr<const LiveMount>> MountManager::Mounts() const {
   std::vector<std::shared_ptr<const LiveMount>> mounts;
   MutexLock lock(&mutex_);
@@ -300,14 +263,19 @@ std::shared_ptr<const LiveMount> MountManager::Find(const std::string& mount_id)
   return it == slots_.end() ? nullptr : it->second.mount;
 }
 
-std::map<std::string, FuseFigures::Latency> MountManager::RetiredLatency() const {
+MountsSnapshot MountManager::Snapshot() const {
+  MountsSnapshot snapshot;
   MutexLock lock(&mutex_);
-  return retired_latency_;
-}
-
-Histogram MountManager::MountDurations() const {
-  MutexLock lock(&mutex_);
-  return mount_durations_;
+  for (const auto& [id, slot] : slots_) {
+    if (slot.mount != nullptr) {
+      snapshot.live.push_back(slot.mount);
+    } else {
+      ++snapshot.creating;
+    }
+  }
+  snapshot.retired_latency = retired_latency_;
+  snapshot.mount_durations = mount_durations_;
+  return snapshot;
 }
 
 void MountManager::StartDraining() {
@@ -318,6 +286,14 @@ void MountManager::StartDraining() {
 bool MountManager::draining() const {
   MutexLock lock(&mutex_);
   return draining_;
+}
+
+std::vector<std::string> MountManager::NotReady() const {
+  std::vector<std::string> reasons;
+  MutexLock lock(&mutex_);
+  if (draining_) reasons.emplace_back("the daemon is stopping");
+  if (!restored_) reasons.emplace_back("mounts of the last daemon are being made again");
+  return reasons;
 }
 
 bool MountManager::UnmountAll(const std::function<bool()>& hurry) {

@@ -23,12 +23,24 @@
 #include "pbkfs/v1/mount.pb.h"
 #include "service/catalog_lock.h"
 #include "service/config_holder.h"
-#include "service/histogram.h"
 #include "service/image_registry.h"
 #include "service/live_mount.h"
+#include "service/metrics/histogram.h"
 #include "service/path_policy.h"
 
 namespace pbkfs {
+
+// NOT_FOUND (MOUNT_NOT_FOUND).
+absl::Status UnknownMount(const std::string& mount_id);
+
+// What there is at one moment, for figures that add up.
+struct MountsSnapshot {
+  std::vector<std::shared_ptr<const LiveMount>> live;  // Sorted by id.
+  size_t creating = 0;                                 // Those that are made now.
+  // FUSE latency of mounts that are gone, by op: sums over all mounts must not go back.
+  std::map<std::string, FuseFigures::Latency> retired_latency;
+  Histogram mount_durations;  // How long mounts took to make.
+};
 
 class MountManager {
  public:
@@ -54,16 +66,12 @@ class MountManager {
   absl::StatusOr<v1::Mount> GetMount(const std::string& mount_id) const;
   // Sorted by id.
   v1::ListMountsResponse ListMounts() const;
-  absl::StatusOr<v1::StatsResponse> Stats(const std::string& mount_id) const;
 
   // The mounts that are there, sorted by id: for health, metrics and the log.
   std::vector<std::shared_ptr<const LiveMount>> Mounts() const;
   // Null for an unknown id and while the mount is made.
   std::shared_ptr<const LiveMount> Find(const std::string& mount_id) const;
-  // FUSE latency of mounts that are gone, by op: sums over all mounts must not go back.
-  std::map<std::string, FuseFigures::Latency> RetiredLatency() const;
-  // How long mounts took to make.
-  Histogram MountDurations() const;
+  MountsSnapshot Snapshot() const;
   ImageCacheFigures CacheFigures() const { return images_.Figures(); }
   absl::Duration Uptime() const { return absl::Now() - start_time_; }
 
@@ -75,6 +83,8 @@ class MountManager {
   // From now on Mount answers UNAVAILABLE (DRAINING).
   void StartDraining();
   bool draining() const;
+  // Why the daemon is not ready, a line each: mounts are still to be made again, or it stops.
+  std::vector<std::string> NotReady() const;
   // Unmounts everything. What is in use is named in the log from time to time, and waited for until
   // `hurry` says that it has to be detached. False where a mount is still there.
   bool UnmountAll(const std::function<bool()>& hurry);
@@ -107,8 +117,7 @@ class MountManager {
 
   absl::StatusOr<v1::UnmountResponse> UnmountWith(const v1::UnmountRequest& request,
                                                   UnmountOptions options);
-  void Retire(const std::string& mount_id, const UnmountResult& result);
-  void FillStats(const LiveMount& mount, v1::StatsResponse* response) const;
+  void Retire(const LiveMount& mount);
 
   const ConfigHolder& config_;
   const PathPolicy& policy_;
@@ -120,6 +129,7 @@ class MountManager {
   mutable Mutex mutex_;
   std::map<std::string, Slot> slots_ ABSL_GUARDED_BY(mutex_);
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
+  bool restored_ ABSL_GUARDED_BY(mutex_) = false;  // What StartRestoring began is done.
   std::map<std::string, FuseFigures::Latency> retired_latency_ ABSL_GUARDED_BY(mutex_);
   Histogram mount_durations_ ABSL_GUARDED_BY(mutex_);
   std::thread restoring_;

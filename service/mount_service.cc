@@ -17,8 +17,9 @@ absl::Status Take(absl::StatusOr<T> result, T* response) {
 
 }  // namespace
 
-MountServiceImpl::MountServiceImpl(MountManager& manager, RpcFigures& figures)
-    : manager_(manager), figures_(figures) {}
+MountServiceImpl::MountServiceImpl(MountManager& manager, const StatsSource& stats,
+                                   StatsStreams& streams, RpcFigures& figures)
+    : manager_(manager), stats_(stats), streams_(streams), figures_(figures) {}
 
 grpc::Status MountServiceImpl::Mount(grpc::ServerContext* context, const v1::MountRequest* request,
                                      v1::Mount* response) {
@@ -38,7 +39,7 @@ grpc::Status MountServiceImpl::Unmount(grpc::ServerContext* context,
 grpc::Status MountServiceImpl::Stats(grpc::ServerContext* context, const v1::StatsRequest* request,
                                      v1::StatsResponse* response) {
   RpcCall call(figures_, *context, "MountService.Stats", nullptr);
-  return call.Finish(Take(manager_.Stats(request->mount_id()), response));
+  return call.Finish(Take(stats_.Sample(request->mount_id()), response));
 }
 
 grpc::Status MountServiceImpl::GetMount(grpc::ServerContext* context,
@@ -53,6 +54,11 @@ grpc::Status MountServiceImpl::ListMounts(grpc::ServerContext* context,
   RpcCall call(figures_, *context, "MountService.ListMounts", nullptr);
   *response = manager_.ListMounts();
   return call.Finish(absl::OkStatus());
+}
+
+grpc::ServerWriteReactor<v1::StatsResponse>* MountServiceImpl::WatchStats(
+    grpc::CallbackServerContext*, const v1::WatchStatsRequest* request) {
+  return streams_.Watch(*request);
 }
 
 }  // namespace pbkfs

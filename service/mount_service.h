@@ -3,15 +3,20 @@
 #define PBKFS_SERVICE_MOUNT_SERVICE_H_
 
 #include "pbkfs/v1/mount.grpc.pb.h"
-#include "service/histogram.h"
+#include "service/metrics/histogram.h"
 #include "service/mount_manager.h"
+#include "service/stats_source.h"
+#include "service/stats_streams.h"
 
 namespace pbkfs {
 
-class MountServiceImpl final : public v1::MountService::Service {
+// WatchStats is served by callbacks, everything else by a thread a call.
+class MountServiceImpl final
+    : public v1::MountService::WithCallbackMethod_WatchStats<v1::MountService::Service> {
  public:
-  // Both outlive the service.
-  MountServiceImpl(MountManager& manager, RpcFigures& figures);
+  // All outlive the service.
+  MountServiceImpl(MountManager& manager, const StatsSource& stats, StatsStreams& streams,
+                   RpcFigures& figures);
 
   grpc::Status Mount(grpc::ServerContext* context, const v1::MountRequest* request,
                      v1::Mount* response) override;
@@ -23,9 +28,13 @@ class MountServiceImpl final : public v1::MountService::Service {
                         v1::Mount* response) override;
   grpc::Status ListMounts(grpc::ServerContext* context, const v1::ListMountsRequest* request,
                           v1::ListMountsResponse* response) override;
+  grpc::ServerWriteReactor<v1::StatsResponse>* WatchStats(
+      grpc::CallbackServerContext* context, const v1::WatchStatsRequest* request) override;
 
  private:
   MountManager& manager_;
+  const StatsSource& stats_;
+  StatsStreams& streams_;
   RpcFigures& figures_;
 };
 

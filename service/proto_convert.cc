@@ -41,15 +41,34 @@ void ToProto(const IoSnapshot& io, v1::OverlayIoSnapshot* out) {
   out->set_handles_open(opened > closed ? opened - closed : 0);
   out->set_cache_hits(io[IoCounter::kCacheHits]);
   out->set_cache_misses(io[IoCounter::kCacheMisses]);
-  out->set_blocks_copied(io[IoCounter::kBlocksCopied]);
+  out->set_blocks_copied(io[IoCounter::kBlocksCopied] + io[IoCounter::kFillsDone]);
+  (*out->mutable_blocks_copied_by_reason())["write"] = io[IoCounter::kBlocksCopied];
+  (*out->mutable_blocks_copied_by_reason())["fill"] = io[IoCounter::kFillsDone];
   out->set_bytes_copied(io[IoCounter::kBytesCopied]);
   out->set_read_bytes_diff(io[IoCounter::kReadBytesDiff]);
   out->set_read_bytes_backup(io[IoCounter::kReadBytesBackup]);
   out->set_read_bytes_zero(io[IoCounter::kReadBytesZero]);
   out->set_written_bytes(io[IoCounter::kWrittenBytes]);
   for (const auto& [result, counter] : kFillResults) {
-    if (io[counter] > 0) (*out->mutable_fills())[result] = io[counter];
+    (*out->mutable_fills())[result] = io[counter];
   }
+}
+
+void ToProto(const IoSnapshot& io, v1::PageErrors* out) {
+  out->set_checksum(io[IoCounter::kPageErrorsChecksum]);
+  out->set_format(io[IoCounter::kPageErrorsFormat]);
+  out->set_io(io[IoCounter::kPageErrorsIo]);
+}
+
+void ToProto(absl::Span<const double> bounds, absl::Span<const uint64_t> buckets,
+             double sum_seconds, v1::DurationHistogram* out) {
+  out->mutable_bounds()->Add(bounds.begin(), bounds.end());
+  out->mutable_buckets()->Add(buckets.begin(), buckets.end());
+  out->set_sum_seconds(sum_seconds);
+}
+
+void ToProto(const Histogram& histogram, v1::DurationHistogram* out) {
+  ToProto(Histogram::kBounds, histogram.buckets, histogram.sum_seconds, out);
 }
 
 void ToProto(const PendingFigures& pending, v1::PendingStats* out) {
@@ -57,6 +76,8 @@ void ToProto(const PendingFigures& pending, v1::PendingStats* out) {
   out->set_inodes(pending.inodes);
   out->set_waits(pending.waits);
   ToProto(absl::Nanoseconds(pending.wait_nanoseconds), out->mutable_wait_time());
+  ToProto(kWaitBounds, pending.wait_buckets, static_cast<double>(pending.wait_nanoseconds) * 1e-9,
+          out->mutable_wait_durations());
 }
 
 void ToProto(const DiffFigures& diff, v1::DiffStats* out) {
@@ -74,6 +95,12 @@ void ToProto(const FuseFigures& fuse, v1::FuseStats* out) {
   }
   out->set_inflight_requests(fuse.inflight);
   ToProto(fuse.oldest_age, out->mutable_oldest_request_age());
+  out->set_oldest_request_op(fuse.oldest_op);
+  out->set_resent_requests(fuse.resent);
+  for (const auto& [op, latency] : fuse.latency) {
+    ToProto(FuseLatencyBounds(), latency.buckets, latency.sum_seconds,
+            &(*out->mutable_request_durations())[op]);
+  }
 }
 
 absl::string_view StateName(v1::MountState state) {

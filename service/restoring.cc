@@ -99,6 +99,10 @@ void MountManager::Restore(const std::vector<v1::MountRecord>& records) {
     }
   }
   for (const v1::MountRecord& record : records) RestoreOne(record);
+  {
+    MutexLock lock(&mutex_);
+    restored_ = true;
+  }
   LockCatalogs();
 }
 

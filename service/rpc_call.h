@@ -10,7 +10,7 @@
 #include "google/protobuf/message.h"
 #include "grpcpp/server_context.h"
 #include "grpcpp/support/status.h"
-#include "service/histogram.h"
+#include "service/metrics/histogram.h"
 
 namespace pbkfs {
 

@@ -39,6 +39,7 @@ inline constexpr absl::string_view kDiffCorrupt = "DIFF_CORRUPT";
 inline constexpr absl::string_view kUnsupportedFormat = "UNSUPPORTED_FORMAT";
 inline constexpr absl::string_view kDiffSpace = "DIFF_SPACE";
 inline constexpr absl::string_view kMountLimit = "MOUNT_LIMIT";
+inline constexpr absl::string_view kStreamLimit = "STREAM_LIMIT";
 inline constexpr absl::string_view kPathNotAllowed = "PATH_NOT_ALLOWED";
 inline constexpr absl::string_view kCallerNotAllowed = "CALLER_NOT_ALLOWED";
 inline constexpr absl::string_view kDraining = "DRAINING";

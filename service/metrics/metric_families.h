@@ -1,7 +1,7 @@
 // Builds prometheus-cpp's metric families: one Add for each sample, families in the order of their
 // first sample.
-#ifndef PBKFS_SERVICE_METRIC_FAMILIES_H_
-#define PBKFS_SERVICE_METRIC_FAMILIES_H_
+#ifndef PBKFS_SERVICE_METRICS_METRIC_FAMILIES_H_
+#define PBKFS_SERVICE_METRICS_METRIC_FAMILIES_H_
 
 #include <cstdint>
 #include <map>
@@ -36,4 +36,4 @@ class MetricFamilies {
 
 }  // namespace pbkfs
 
-#endif  // PBKFS_SERVICE_METRIC_FAMILIES_H_
+#endif  // PBKFS_SERVICE_METRICS_METRIC_FAMILIES_H_

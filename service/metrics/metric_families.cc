@@ -1,4 +1,4 @@
-#include "service/metric_families.h"
+#include "service/metrics/metric_families.h"
 
 #include <limits>
 

@@ -1,6 +1,6 @@
 // A histogram of durations for Prometheus, and the figures of the RPC handlers.
-#ifndef PBKFS_SERVICE_HISTOGRAM_H_
-#define PBKFS_SERVICE_HISTOGRAM_H_
+#ifndef PBKFS_SERVICE_METRICS_HISTOGRAM_H_
+#define PBKFS_SERVICE_METRICS_HISTOGRAM_H_
 
 #include <cstdint>
 #include <map>
@@ -46,6 +46,11 @@ class RpcFigures {
     ++figures_.requests[{method, code}];
     figures_.durations[method].Add(duration);
   }
+  // A call that streams: how long it lasts is its caller's choice.
+  void Count(const std::string& method, const std::string& code) {
+    MutexLock lock(&mutex_);
+    ++figures_.requests[{method, code}];
+  }
   Snapshot Get() const {
     MutexLock lock(&mutex_);
     return figures_;
@@ -58,4 +63,4 @@ class RpcFigures {
 
 }  // namespace pbkfs
 
-#endif  // PBKFS_SERVICE_HISTOGRAM_H_
+#endif  // PBKFS_SERVICE_METRICS_HISTOGRAM_H_

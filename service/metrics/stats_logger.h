@@ -1,44 +1,41 @@
 // Logs what each active mount read and wrote, as one `overlay_io` event a mount and interval.
-#ifndef PBKFS_SERVICE_STATS_LOGGER_H_
-#define PBKFS_SERVICE_STATS_LOGGER_H_
+#ifndef PBKFS_SERVICE_METRICS_STATS_LOGGER_H_
+#define PBKFS_SERVICE_METRICS_STATS_LOGGER_H_
 
 #include <chrono>
+#include <functional>
 #include <map>
-#include <memory>
 #include <string>
 #include <thread>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/time/time.h"
 #include "fs/base/mutex.h"
-#include "service/mount_manager.h"
+#include "pbkfs/v1/mount.pb.h"
 
 namespace pbkfs {
 
 class StatsLogger {
  public:
-  // Starts a thread that ends with the object. It logs nothing where `interval` is 0. The manager
-  // outlives it.
-  StatsLogger(const MountManager& manager, absl::Duration interval);
+  using Sample = std::function<v1::StatsResponse()>;
+
+  // Starts a thread that ends with the object. It logs nothing where `interval` is 0. The first
+  // deltas of mounts that are there already are those since now.
+  StatsLogger(Sample sample, absl::Duration interval);
   ~StatsLogger();
 
   // The next events come after this time.
   void SetInterval(absl::Duration interval) ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
-  struct Last {
-    std::weak_ptr<const LiveMount> mount;  // A mount made anew under the same id starts from zero.
-    IoSnapshot io;
-  };
-
   void Run();
   void LogAll();
-
   // Until the next events are due; false at the end.
   bool Wait() ABSL_LOCKS_EXCLUDED(mutex_);
 
-  const MountManager& manager_;
-  std::map<std::string, Last> last_;  // Only the thread's.
+  const Sample sample_;
+  // By id, as they were logged last. Only the thread's.
+  std::map<std::string, v1::MountStats> last_;
   Mutex mutex_;
   absl::Duration interval_ ABSL_GUARDED_BY(mutex_);
   std::chrono::steady_clock::time_point next_ ABSL_GUARDED_BY(mutex_);
@@ -49,4 +46,4 @@ class StatsLogger {
 
 }  // namespace pbkfs
 
-#endif  // PBKFS_SERVICE_STATS_LOGGER_H_
+#endif  // PBKFS_SERVICE_METRICS_STATS_LOGGER_H_
