@@ -44,6 +44,7 @@ constexpr Option kOptions[] = {
     {"wait", true, "unmount"},
     {"delete-diff", false, "unmount"},
     {"watch", false, "stats"},
+    {"reset", false, "stats"},
     {"dir", true, "diff-list"},
     {"repair", false, "diff-check"},
     {"missing-ok", false, "diff-delete"},

@@ -11,6 +11,7 @@
 #include "client/errors.h"
 #include "client/help.h"
 #include "client/output.h"
+#include "client/stats_output.h"
 #include "grpcpp/channel.h"
 #include "grpcpp/client_context.h"
 #include "grpcpp/create_channel.h"
@@ -37,7 +38,9 @@ class Session {
     if (arguments_.command == "mount") return Mount();
     if (arguments_.command == "unmount") return Unmount();
     if (arguments_.command == "list") return List();
-    if (arguments_.command == "stats") return arguments_.Has("watch") ? WatchStats() : Stats();
+    if (arguments_.command == "stats") {
+      return arguments_.Has("watch") || arguments_.Has("reset") ? WatchStats() : Stats();
+    }
     if (arguments_.command == "diff-list") return ListDiffs();
     if (arguments_.command == "diff-check") return CheckDiff();
     if (arguments_.command == "diff-delete") return DeleteDiff();
@@ -80,8 +83,19 @@ class Session {
     grpc::ClientContext context;
     const auto stub = Mounts();
     const auto reader = stub->WatchStats(&context, request);
+    StatsWatch watch(arguments_.Has("reset"));
     v1::StatsResponse response;
-    while (reader->Read(&response)) Print(response, StatsText);
+    while (reader->Read(&response)) {
+      if (!watch.Add(std::move(response))) continue;
+      Print(watch.Totals(), [&watch](const v1::StatsResponse&) { return watch.Text(); });
+      if (arguments_.Has("watch")) continue;
+      context.TryCancel();
+      while (reader->Read(&response)) {
+        // Finish waits for ever where there is something left to read.
+      }
+      reader->Finish();
+      return kExitDone;
+    }
     return Result(reader->Finish());
   }
 

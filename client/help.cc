@@ -91,13 +91,17 @@ Example:
 
 constexpr char kStats[] = R"(pbkfs stats: what the mounts read and wrote since they were made
 
-  pbkfs stats [ID] [--watch]
+  pbkfs stats [ID] [--watch] [--reset]
 
-  --watch    print again each second, until interrupted
+  --watch    what happens: rates, hit ratios, latencies (p50 / p99) and growth of the diff of each
+             second, until interrupted; the first line is since the mount was made
+  --reset    figures since this command began; without --watch those of one second. Counters of
+             the daemon are never reset, so that nobody is in another's way
 
 Examples:
   pbkfs stats
   pbkfs stats a -o json
+  pbkfs stats a --watch
 )";
 
 constexpr char kBackups[] =

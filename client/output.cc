@@ -47,14 +47,6 @@ size_t Width(const std::string& text) {
   }));
 }
 
-std::string PercentText(uint64_t hits, uint64_t misses) {
-  if (hits + misses == 0) return "-";
-  return absl::StrFormat("%.1f%%",
-                         100.0 * static_cast<double>(hits) / static_cast<double>(hits + misses));
-}
-
-std::string Bytes(uint64_t bytes) { return FormatBytes(static_cast<int64_t>(bytes)); }
-
 }  // namespace
 
 std::string FormatTable(const std::vector<Row>& rows) {
@@ -142,24 +134,6 @@ std::string ListText(const v1::ListMountsResponse& response) {
   for (const v1::Mount& mount : response.mounts()) {
     rows.push_back({mount.mount_id(), StateText(mount.state()), mount.instance(), mount.backup_id(),
                     mount.server_version(), mount.target(), mount.diff_dir()});
-  }
-  return FormatTable(rows);
-}
-
-std::string StatsText(const v1::StatsResponse& response) {
-  std::vector<Row> rows = {{"ID", "READ BACKUP", "READ DIFF", "READ ZERO", "WRITTEN", "COPIED",
-                            "HANDLE HITS", "CACHE HITS", "PENDING", "DIFF SIZE", "PAGE ERRORS"}};
-  for (const v1::MountStats& stats : response.mounts()) {
-    const v1::OverlayIoSnapshot& io = stats.io();
-    const v1::PageErrors& errors = stats.page_errors();
-    rows.push_back({stats.mount_id(), Bytes(io.read_bytes_backup()), Bytes(io.read_bytes_diff()),
-                    Bytes(io.read_bytes_zero()), Bytes(io.written_bytes()),
-                    absl::StrCat(io.blocks_copied(), " blocks"),
-                    PercentText(io.handle_hits(), io.handle_misses()),
-                    PercentText(io.cache_hits(), io.cache_misses()),
-                    absl::StrCat(stats.pending().operations()),
-                    FormatBytes(stats.diff().diff_bytes()),
-                    absl::StrCat(errors.checksum() + errors.format() + errors.io())});
   }
   return FormatTable(rows);
 }

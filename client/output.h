@@ -28,7 +28,6 @@ std::string ToJson(const google::protobuf::Message& message);
 std::string MountText(const v1::Mount& mount, bool dry_run);
 std::string UnmountText(const v1::UnmountResponse& response);
 std::string ListText(const v1::ListMountsResponse& response);
-std::string StatsText(const v1::StatsResponse& response);
 std::string BackupsText(const v1::ListBackupsResponse& response);
 
 }  // namespace pbkfs::client
