@@ -32,7 +32,8 @@ void RequestStats::End(int thread, FuseOp op, int error, int64_t now_nanos) {
   std::atomic<int64_t>& started = started_[static_cast<size_t>(thread)].began;
   const int64_t nanos = now_nanos - started.load(std::memory_order_relaxed);
   started.store(0, std::memory_order_relaxed);
-  PerOp& figures = counters_.ops[static_cast<size_t>(op)];
+  PerOp& figures =
+      counters_.shards[static_cast<size_t>(thread) % kShards].ops[static_cast<size_t>(op)];
   figures.requests.fetch_add(1, std::memory_order_relaxed);
   figures.nanos.fetch_add(nanos, std::memory_order_relaxed);
   const double seconds = static_cast<double>(nanos) * 1e-9;
@@ -48,15 +49,19 @@ void RequestStats::End(int thread, FuseOp op, int error, int64_t now_nanos) {
 FuseFigures RequestStats::Figures(int64_t now_nanos) const {
   FuseFigures figures;
   for (size_t i = 0; i < kOps; ++i) {
-    const PerOp& counted = counters_.ops[i];
-    const uint64_t requests = counted.requests.load(std::memory_order_relaxed);
-    if (requests == 0) continue;
     const std::string name(FuseOpName(static_cast<FuseOp>(i)));
-    figures.requests[name] = requests;
-    FuseFigures::Latency& latency = figures.latency[name];
-    latency.sum_seconds = static_cast<double>(counted.nanos.load(std::memory_order_relaxed)) * 1e-9;
-    for (const auto& bucket : counted.buckets) {
-      latency.buckets.push_back(bucket.load(std::memory_order_relaxed));
+    for (const Counters::Shard& shard : counters_.shards) {
+      const PerOp& counted = shard.ops[i];
+      const uint64_t requests = counted.requests.load(std::memory_order_relaxed);
+      if (requests == 0) continue;
+      figures.requests[name] += requests;
+      FuseFigures::Latency& latency = figures.latency[name];
+      latency.sum_seconds +=
+          static_cast<double>(counted.nanos.load(std::memory_order_relaxed)) * 1e-9;
+      latency.buckets.resize(counted.buckets.size());
+      for (size_t bucket = 0; bucket < counted.buckets.size(); ++bucket) {
+        latency.buckets[bucket] += counted.buckets[bucket].load(std::memory_order_relaxed);
+      }
     }
     for (size_t error = 0; error < Counters::kErrors; ++error) {
       const uint64_t count = counters_.errors[i][error].load(std::memory_order_relaxed);

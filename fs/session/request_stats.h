@@ -93,6 +93,8 @@ class RequestStats {
  private:
   static constexpr size_t kOps = static_cast<size_t>(FuseOp::kCount);
   static constexpr size_t kBounds = 19;
+  // As many as the threads of a mount by default, so that each counts on cache lines of its own.
+  static constexpr size_t kShards = 8;
   struct PerOp {
     std::atomic<uint64_t> requests{0};
     std::atomic<int64_t> nanos{0};
@@ -113,7 +115,10 @@ class RequestStats {
 struct RequestStats::Counters {
   // Linux's errno values lie below 134; what is beyond is counted as 0.
   static constexpr size_t kErrors = 134;
-  std::array<PerOp, kOps> ops;
+  struct alignas(64) Shard {
+    std::array<PerOp, kOps> ops;
+  };
+  std::array<Shard, kShards> shards;
   std::array<std::array<std::atomic<uint64_t>, kErrors>, kOps> errors;
 };
 

@@ -41,7 +41,7 @@ class SessionMemory {
   // Handles that may be open at once: more than the kernel's default for a whole machine.
   static constexpr size_t kMaxHandles = size_t{1} << 20;
   static constexpr size_t kMaxInitBytes = 256;
-  static constexpr uint32_t kVersion = 1;
+  static constexpr uint32_t kVersion = 2;
 
   // For a new connection. `nonce` is that of its session.
   static absl::StatusOr<std::unique_ptr<SessionMemory>> Create(uint64_t nonce);

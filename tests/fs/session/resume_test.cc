@@ -225,12 +225,13 @@ TEST_F(ResumeTest, AFileWithoutANameLivesWhileItIsOpen) {
 TEST_F(ResumeTest, CountersGoOn) {
   for (int i = 0; i < 5; ++i) ASSERT_EQ(mkdir(At(absl::StrCat("d", i)).c_str(), 0700), 0);
   // A request is counted after it is answered.
-  const auto& counted = memory_->counters()->ops[static_cast<size_t>(FuseOp::kMkdir)].requests;
-  while (counted.load() < 5) std::this_thread::yield();
+  const RequestStats stats(/*threads=*/1, memory_->counters());
+  const auto counted = [&stats] { return stats.Figures(MonotonicNanos()).requests["mkdir"]; };
+  while (counted() < 5) std::this_thread::yield();
   Restart();
-  EXPECT_EQ(counted.load(), 5u);
+  EXPECT_EQ(counted(), 5u);
   ASSERT_EQ(mkdir(At("d5").c_str(), 0700), 0);
-  while (counted.load() < 6) std::this_thread::yield();
+  while (counted() < 6) std::this_thread::yield();
 }
 
 // Operations of one client in a directory of its own, checked against what they must give: each
