@@ -10,8 +10,9 @@ readonly BUILD_PACKAGES=(
   # Libraries.
   libabsl-dev libcivetweb-dev libdeflate-dev libfuse3-dev libgrpc++-dev liblz4-dev libprotobuf-dev libspdlog-dev libssl-dev
   libzstd-dev prometheus-cpp-dev zlib1g-dev
-  # Tests: postgresql-15 brings pgbench, pg_amcheck and the amcheck extension.
-  libgtest-dev libgmock-dev python3 python3-grpcio python3-protobuf e2fsprogs xfsprogs zstd curl)
+  # Tests: postgresql-15 brings pgbench, pg_amcheck and the amcheck extension; prometheus brings promtool.
+  libgtest-dev libgmock-dev python3 python3-grpcio python3-protobuf e2fsprogs xfsprogs zstd curl
+  prometheus)
 readonly RUNTIME_PACKAGES=(
   libabsl20220623 libcivetweb1 libdeflate0 libfuse3-3 libgrpc++1.51 liblz4-1 libprometheus-cpp-core1.0 libprotobuf32
   libspdlog1.10 libssl3 libzstd1 zlib1g)
@@ -19,6 +20,8 @@ readonly RUNTIME_PACKAGES=(
 readonly COMMON_PACKAGES=(ca-certificates fuse3 mount postgresql-15 procps util-linux)
 
 readonly CLUSTER_SETTING=/etc/postgresql-common/createcluster.d/pbkfs-install.conf
+# Which services may be started by an installation; deb-systemd-invoke(1p) and invoke-rc.d(8) ask it.
+readonly POLICY=/usr/sbin/policy-rc.d
 
 usage() {
   cat <<'USAGE'
@@ -58,6 +61,19 @@ prevent_main_cluster() {
   echo 'create_main_cluster = false' >"$CLUSTER_SETTING"
 }
 
+# Tests start their own Prometheus; nobody asked for one on port 9090, now or at the next boot.
+prevent_prometheus() {
+  is_installed prometheus && return
+  [[ -e $POLICY ]] && return
+  trap 'rm -f "$CLUSTER_SETTING" "$POLICY"' EXIT
+  printf '#!/bin/sh\ncase $1 in prometheus*) exit 101 ;; esac\nexit 0\n' >"$POLICY"
+  chmod 755 "$POLICY"
+}
+
+disable_prometheus() {
+  if command -v systemctl >/dev/null; then systemctl disable prometheus.service >/dev/null 2>&1 || true; fi
+}
+
 main() {
   local packages=("${BUILD_PACKAGES[@]}")
   while (($# > 0)); do
@@ -86,9 +102,15 @@ main() {
 
   echo "Installing: ${missing[*]}"
   prevent_main_cluster
+  local with_prometheus=0
+  if [[ " ${missing[*]} " == *" prometheus "* ]]; then
+    with_prometheus=1
+    prevent_prometheus
+  fi
   apt update || fail "apt-get update failed (see above). Check the network and /etc/apt/sources.list, then run this again."
   apt install --no-install-recommends "${missing[@]}" ||
     fail "apt-get install failed (see above). Repair with 'dpkg --configure -a', then run this again."
+  ((with_prometheus == 0)) || disable_prometheus
   find_missing "${packages[@]}"
   ((${#missing[@]} == 0)) || fail "still missing after the installation: ${missing[*]}. Install them with apt-get."
   echo "Installed."

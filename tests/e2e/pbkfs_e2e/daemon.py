@@ -93,7 +93,7 @@ class Daemon:
 
     def resident_bytes(self):
         """VmRSS of the daemon and of the processes below it."""
-        return sum(_resident_bytes(pid) for pid in _descendants(self.pid))
+        return sum(_resident_bytes(pid) for pid in descendants(self.pid))
 
     def exit_code(self):
         """None while it runs."""
@@ -171,7 +171,7 @@ class Daemon:
         return samples
 
 
-def _descendants(pid):
+def descendants(pid):
     found = [pid]
     for parent in found:
         try:
