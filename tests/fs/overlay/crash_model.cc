@@ -131,10 +131,18 @@ void CrashModel::OnlyTheLastStates() {
   if (names_.size() > keep) DurableUpTo(names_.size() - keep);
 }
 
+// A byte is as in some state; or zero, where a file that was shorter grew and only its size
+// survived.
 bool CrashModel::ExplainsByte(const States& states, const std::string& bytes, size_t i) {
-  return std::any_of(states.begin(), states.end(), [&](const std::string& state) {
-    return i < state.size() ? state[i] == bytes[i] : bytes[i] == '\0';
-  });
+  bool shorter = false;
+  for (const std::string& state : states) {
+    if (i >= state.size()) {
+      shorter = true;
+    } else if (state[i] == bytes[i] || (shorter && bytes[i] == '\0')) {
+      return true;
+    }
+  }
+  return false;
 }
 
 // Whether one state for each byte explains `bytes`.
