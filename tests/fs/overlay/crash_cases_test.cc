@@ -9,6 +9,7 @@
 #include <functional>
 #include <future>
 #include <string>
+#include <utility>
 
 #include "spdlog/spdlog.h"
 #include "tests/fs/overlay/crash_driver.h"
@@ -74,6 +75,30 @@ class CrashCases : public testing::Test {
     }
   }
 };
+
+TEST_F(CrashCases, ANewDiffOpensAfterACrashAtEveryStepOfItsCreation) {
+  for (const bool machine : {false, true}) {
+    bool died = true;
+    for (uint64_t step = 1; died; ++step) {
+      ASSERT_LT(step, 100u);
+      for (uint64_t seed = 0; seed < kSeeds; ++seed) {
+        SimFixture fs(Lower(), seed);
+        fs.io().DieAfter(step);
+        fs.Mount().IgnoreError();
+        died = fs.io().dead();
+        fs.Drop();
+        if (machine) {
+          fs.io().Crash();
+        } else {
+          fs.io().Revive();
+        }
+        const absl::Status mounted = fs.Mount();
+        ASSERT_TRUE(mounted.ok()) << mounted << (machine ? ": machine" : ": process") << " at step "
+                                  << step << ", seed " << seed;
+      }
+    }
+  }
+}
 
 TEST_F(CrashCases, NoUnconfirmedRecordComesBackAfterTwoCutsWithAnFsyncBetween) {
   for (uint64_t seed = 0; seed < kSeeds * 5; ++seed) {
@@ -209,6 +234,34 @@ TEST_F(CrashCases, AnFsyncPromisesWhatWasWrittenBeforeItAndNoLaterWriteHarmsThat
     const std::string second = content->substr(kB, kB);
     EXPECT_TRUE(second == Page(41) || second == Page(1, 4 * kB).substr(kB, kB)) << "seed " << seed;
     EXPECT_TRUE(content->substr(2 * kB, 2 * kB) == Page(1, 4 * kB).substr(2 * kB)) << seed;
+  }
+}
+
+// A record that is appended and made durable while a checkpoint is being written is carried over
+// into a file that takes the place of the durable one.
+TEST_F(CrashCases, WhatIsConfirmedDuringACheckpointSurvivesIt) {
+  for (uint64_t seed = 0; seed < kSeeds; ++seed) {
+    SimFixture fs(Lower(), seed);
+    FaultIo io(fs.io());
+    ASSERT_TRUE(fs.Mount(&io).ok());
+    bool first = true;
+    io.set_hook([&](const std::string& operation, const std::string& name) {
+      if (operation != "sync" || name != "log.new" || !std::exchange(first, false)) {
+        return absl::OkStatus();
+      }
+      NewNode node;
+      node.mode = S_IFREG | 0600;
+      EXPECT_TRUE(fs.overlay().Create(kRootIno, "new", node, RequestId{}).ok());
+      EXPECT_TRUE(fs.overlay().FsyncDirectory().ok());
+      return absl::OkStatus();
+    });
+    ASSERT_TRUE(fs.overlay().Checkpoint().ok());
+    ASSERT_FALSE(first);
+    fs.Drop();
+    fs.io().Crash();
+    const absl::Status mounted = fs.Mount();
+    ASSERT_TRUE(mounted.ok()) << mounted << ", seed " << seed;
+    EXPECT_NE(fs.Ino("new"), 0u) << "seed " << seed;
   }
 }
 
