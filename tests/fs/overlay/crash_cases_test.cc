@@ -205,6 +205,47 @@ TEST_F(CrashCases, AFailedSyncOfDataFollowedByMoreWork) {
   }
 }
 
+// The process dies before it can say that a sync failed, and so does the first recovery: the kernel
+// told it of the failure, and tells nobody twice.
+TEST_F(CrashCases, AFailedSyncIsNotForgottenByARecoveryThatIsCutShort) {
+  for (uint64_t step = 1; step < 20; ++step) {
+    for (uint64_t seed = 0; seed < kSeeds / 4; ++seed) {
+      CrashDriver driver(Lower(), seed);
+      driver.Begin();
+      WriteAndSync(driver);
+      driver.Write(driver.ByName("a"), 0, Page(33, 3 * kB));
+      driver.FailNextSync(driver.ByName("a"));
+      driver.io().DieAfter(2);  // The sync, and the record of its failure.
+      EXPECT_FALSE(driver.Fsync(driver.ByName("a")));
+      driver.Die(/*machine=*/false);
+      driver.io().DieAfter(step);
+      driver.Mount().IgnoreError();
+      Recover(driver, /*machine=*/false);
+      driver.Write(driver.ByName("a"), 4 * kB, Page(34));
+      driver.Fsync(driver.ByName("a"));
+      Recover(driver, /*machine=*/true);
+      ASSERT_FALSE(HasFailure()) << driver.log() << "step " << step << ", seed " << seed;
+    }
+  }
+}
+
+// What a first crash took back is still in the data file where the image shows again; a hole that
+// is punched there and does not reach the disk must not show it.
+TEST_F(CrashCases, APunchThatDidNotReachTheDiskShowsNothingOlderThanTheFile) {
+  for (uint64_t seed = 0; seed < kSeeds * 5; ++seed) {
+    CrashDriver driver(Lower(), seed);
+    driver.Begin();
+    driver.Write(driver.ByName("a"), 3 * kB, Page(9));
+    driver.Fsync(driver.ByName("a"));
+    driver.Write(driver.ByName("a"), 0, Page(33, 2 * kB));
+    Recover(driver, /*machine=*/true);
+    driver.Allocate(driver.ByName("a"), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 2 * kB);
+    driver.FsyncDirectory();
+    Recover(driver, /*machine=*/true);
+    ASSERT_FALSE(HasFailure()) << driver.log() << "seed " << seed;
+  }
+}
+
 // Writers go on while an fsync is in the disk: what they write is not promised by it, and what was
 // written before is.
 TEST_F(CrashCases, AnFsyncPromisesWhatWasWrittenBeforeItAndNoLaterWriteHarmsThat) {
