@@ -87,8 +87,15 @@ bool CrashModel::IsEmptyDirectory(const std::string& path) const {
 
 void CrashModel::NamesAre(Names names, const std::vector<int>& changed) {
   names_.push_back(std::move(names));
+  last_change_before_ = last_change_;
   for (const int object : changed) last_change_[object] = names_.size() - 1;
   names_in_flight_ = true;
+}
+
+void CrashModel::NamesDidNotChange() {
+  names_.pop_back();
+  last_change_ = last_change_before_;
+  names_in_flight_ = false;
 }
 
 void CrashModel::ContentIs(int object, std::string content) {

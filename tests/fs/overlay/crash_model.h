@@ -63,7 +63,7 @@ class CrashModel {
   void AllDurable();
 
   // The last change of names failed without any effect.
-  void NamesDidNotChange() { names_.pop_back(), names_in_flight_ = false; }
+  void NamesDidNotChange();
 
   // The process died and the page cache is whole.
   void OnlyTheLastStates();
@@ -80,7 +80,8 @@ class CrashModel {
 
   std::vector<Names> names_;  // Since the last moment that is known to be durable.
   std::map<int, States> files_;
-  std::map<int, size_t> last_change_;  // Of an object's names: index into names_.
+  std::map<int, size_t> last_change_;         // Of an object's names: index into names_.
+  std::map<int, size_t> last_change_before_;  // The last change of names.
   int next_object_ = 0;
   bool names_in_flight_ = false;
   int file_in_flight_ = -1;
