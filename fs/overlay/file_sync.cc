@@ -85,10 +85,12 @@ absl::Status Overlay::SyncExclusively(Inode& inode) {
     MutexLock lock(&inode.mutex);
     inode.synced_writes = writes;
     inode.data_entry_synced = true;
-    const FileLayout& layout = inode.state.layout;
+    FileLayout& layout = inode.state.layout;
     // The short path: the last Synced says all that there is to say. A size that grew since is
     // believed because no explicit size follows that record.
     if (layout.last_layout <= layout.synced_through && log.IsDurable(inode.state.last_name)) {
+      // What was confirmed may be destroyed only after the record that says so is durable.
+      layout.synced_size = std::max(layout.synced_size, record.size);
       return absl::OkStatus();
     }
   }

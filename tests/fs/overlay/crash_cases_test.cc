@@ -151,6 +151,18 @@ TEST_F(CrashCases, TruncationsAndExtensionsBesideAnFsyncOfAnotherFileCutAtEveryS
   AtEveryStep(WriteAndSync, [](CrashDriver& driver) { TruncateAndExtend(driver, true); });
 }
 
+// The second fsync has nothing to say in the log: no record is about the bytes that it confirms.
+TEST_F(CrashCases, ATruncationOfBytesThatOnlyTheDataFileConfirmsCutAtEveryStep) {
+  AtEveryStep(
+      [](CrashDriver& driver) {
+        WriteAndSync(driver);
+        driver.Write(driver.ByName("a"), 5 * kB, Page(22, 3 * kB));
+        driver.Fsync(driver.ByName("a"));
+        driver.Write(driver.ByName("a"), 8 * kB - 100, Page(23));
+      },
+      [](CrashDriver& driver) { driver.Truncate(driver.ByName("a"), 6 * kB); });
+}
+
 TEST_F(CrashCases, ARenameOverAFileShowsOneOrTheOtherAtEveryStep) {
   AtEveryStep(
       [](CrashDriver& driver) {
