@@ -64,7 +64,7 @@ absl::StatusOr<std::unique_ptr<Overlay>> Overlay::Create(std::shared_ptr<const L
   {
     MutexLock lock(&overlay->dirty_mutex_);
     const uint64_t last = overlay->diff_->log().last_sequence();
-    for (const uint64_t ino : state.doomed) overlay->doomed_.emplace_back(last, ino);
+    for (const uint64_t ino : state.doomed) overlay->doomed_.push_back({last, ino});
   }
   if (takeover.has_value()) overlay->GoOn(*takeover);
   overlay->background_ = std::thread([raw = overlay.get()] { raw->RunBackground(); });

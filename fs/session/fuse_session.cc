@@ -120,6 +120,7 @@ absl::Status FuseSession::Open(UniqueFd fuse_fd) {
   char* arguments[] = {program.data(), nullptr};
   fuse_args args = FUSE_ARGS_INIT(1, arguments);
   session_ = fuse_session_new(&args, &FuseOperations(), sizeof(fuse_lowlevel_ops), context_.get());
+  fuse_opt_free_args(&args);  // libfuse made a copy of them.
   if (session_ == nullptr) return absl::InternalError("libfuse can't make a session");
   fuse_custom_io io;
   memset(&io, 0, sizeof(io));
