@@ -16,10 +16,13 @@ namespace pbkfs::testsupport {
 namespace {
 
 constexpr int64_t kB = kBlockSize;
+constexpr int kMaxRounds = 8;
 
 bool IsWithin(const std::string& path, const std::string& directory) {
   return path.rfind(directory + "/", 0) == 0;
 }
+// The file that all threads of a round share.
+std::string SharedPath(int round) { return absl::StrCat("shared", round); }
 std::string ParentOf(const std::string& path) { return path.substr(0, path.rfind('/')); }
 
 }  // namespace
@@ -27,7 +30,9 @@ std::string ParentOf(const std::string& path) { return path.substr(0, path.rfind
 std::map<std::string, MemoryTree::Entry> ModelLower(int runs) {
   std::map<std::string, MemoryTree::Entry> lower;
   constexpr int64_t kSizes[] = {0, 5000, 2 * kB, 3 * kB + 100};
-  lower["shared"] = {S_IFREG | 0600, std::string(3 * kB, '\0')};
+  for (int round = 0; round < kMaxRounds; ++round) {
+    lower[SharedPath(round)] = {S_IFREG | 0600, std::string(SharedBlocks::kBytes, '\0')};
+  }
   for (int run = 0; run < runs; ++run) {
     for (const char* directory : {"p", "q", "r"}) {
       for (int i = 0; i < 4; ++i) {
@@ -355,68 +360,97 @@ void ModelRun::CompareAll() {
 
 // ---- a file of all ----
 
+// What a write puts at each place of its piece. Zeros are what the image has.
+struct SharedBlocks::Stamp {
+  uint8_t writer;  // Counts from 1.
+  uint8_t piece;
+  uint16_t place;
+  uint32_t number;  // Of the writer's writes of the piece.
+};
+
+// What one of the threads knows of a piece.
+struct SharedBlocks::Knowledge {
+  Numbers overwritten{};  // By writer: numbers up to this one went with a write of its own.
+  // By place and writer: the newest that was seen.
+  std::array<Numbers, kBlockSize / sizeof(Stamp)> seen{};
+};
+
+SharedBlocks::Numbers SharedBlocks::Load(const Counters& counters, size_t piece) {
+  Numbers numbers{};
+  for (size_t writer = 0; writer < kMaxWriters; ++writer) {
+    numbers[writer] = counters[piece][writer];
+  }
+  return numbers;
+}
+
+void SharedBlocks::Write(ModelSubject& subject, size_t writer, size_t piece, Knowledge* known) {
+  known->overwritten = Load(finished_, piece);
+  Stamp stamp{static_cast<uint8_t>(writer + 1), static_cast<uint8_t>(piece), 0,
+              ++begun_[piece][writer]};
+  std::string bytes(piece_bytes_, '\0');
+  for (size_t at = 0; at < bytes.size(); at += sizeof(stamp), ++stamp.place) {
+    memcpy(bytes.data() + at, &stamp, sizeof(stamp));
+  }
+  EXPECT_EQ(subject.Write({path_, -1}, static_cast<int64_t>(piece * piece_bytes_), bytes), 0);
+  finished_[piece][writer] = stamp.number;
+}
+
+// A read and a write that came later may overlap, as on ext4: then what is read is a mixture. But
+// each part of it is of a write that has begun, and of none that others had replaced before the
+// read.
+void SharedBlocks::Read(ModelSubject& subject, size_t piece, Knowledge* known) {
+  const Numbers finished = Load(finished_, piece);
+  std::string bytes;
+  EXPECT_EQ(subject.Read({path_, -1}, &bytes), 0);
+  const Numbers begun = Load(begun_, piece);
+  ASSERT_EQ(bytes.size(), pieces_ * piece_bytes_);
+  for (size_t place = 0; place < piece_bytes_ / sizeof(Stamp); ++place) {
+    Stamp stamp;
+    memcpy(&stamp, bytes.data() + piece * piece_bytes_ + place * sizeof(Stamp), sizeof(stamp));
+    Numbers& seen = known->seen[place];
+    if (stamp.writer == 0) {
+      ASSERT_EQ(stamp.piece + stamp.place + stamp.number, 0u) << "nobody wrote that";
+      ASSERT_EQ(finished, Numbers{}) << "what was there at first came back";
+      ASSERT_EQ(seen, Numbers{}) << "what was there at first came back";
+      continue;
+    }
+    ASSERT_LE(stamp.writer, kMaxWriters) << "nobody wrote that";
+    const size_t writer = stamp.writer - 1u;
+    ASSERT_TRUE(stamp.piece == piece && stamp.place == place && stamp.number <= begun[writer])
+        << "nobody wrote that";
+    ASSERT_GE(stamp.number, std::max(finished[writer], seen[writer]))
+        << "an older write of writer " << writer << " came back";
+    ASSERT_GT(stamp.number, known->overwritten[writer])
+        << "a write of writer " << writer << " came back over a later one";
+    seen[writer] = stamp.number;
+  }
+}
+
 void SharedBlocks::Steps(ModelSubject& subject, int writer, uint64_t seed, int count) {
-  struct Stamp {
-    uint32_t writer;
-    uint32_t number;
-  };
   std::mt19937_64 random(seed * 17 + static_cast<uint64_t>(writer));
-  const ModelFile file{path_, -1};
-  // By block and writer, for each place of a stamp in the block.
-  std::map<std::pair<int64_t, uint32_t>, std::vector<uint32_t>> newest;
-  std::map<int64_t, uint32_t> own;
-  for (int i = 1; i <= count; ++i) {
-    const auto block = static_cast<int64_t>(random() % kBlocks);
-    if (random() % 2 == 0) {
-      const Stamp stamp{static_cast<uint32_t>(writer) + 1, static_cast<uint32_t>(i)};
-      std::string bytes(kB, '\0');
-      for (size_t at = 0; at < bytes.size(); at += sizeof(stamp)) {
-        memcpy(bytes.data() + at, &stamp, sizeof(stamp));
-      }
-      EXPECT_EQ(subject.Write(file, block * kB, bytes), 0);
-      own[block] = stamp.number;
-      newest[{block, stamp.writer}].assign(kB / sizeof(stamp), stamp.number);
-    }
-    std::string bytes;
-    EXPECT_EQ(subject.Read(file, &bytes), 0);
-    ASSERT_EQ(bytes.size(), static_cast<size_t>(kBlocks * kB));
-    // A read and a write that came later may overlap, as on ext4: then a block is a mixture, but no
-    // part of it is older than it was before.
-    const std::string page = bytes.substr(static_cast<size_t>(block * kB), kB);
-    for (size_t at = 0; at < page.size(); at += sizeof(Stamp)) {
-      Stamp stamp;
-      memcpy(&stamp, page.data() + at, sizeof(stamp));
-      ASSERT_LE(stamp.writer, static_cast<uint32_t>(writers_));
-      if (stamp.writer == 0) {
-        ASSERT_EQ(own.count(block), 0u) << "an own write is not seen";
-        continue;
-      }
-      std::vector<uint32_t>& known = newest[{block, stamp.writer}];
-      known.resize(kB / sizeof(Stamp));
-      uint32_t& number = known[at / sizeof(Stamp)];
-      ASSERT_GE(stamp.number, number)
-          << "an older write of writer " << stamp.writer << " came back";
-      number = stamp.number;
-    }
+  std::vector<Knowledge> known(pieces_);
+  for (int i = 0; i < count && !testing::Test::HasFailure(); ++i) {
+    const size_t piece = random() % pieces_;
+    Knowledge& here = known[piece];
+    if (random() % 2 == 0) Write(subject, static_cast<size_t>(writer), piece, &here);
+    Read(subject, piece, &here);
   }
 }
 
 void RunModel(uint64_t seed, int runs, int rounds, int steps, ModelSubject& subject,
               const std::function<void(uint64_t random)>& between) {
+  ASSERT_LE(rounds, kMaxRounds);
   std::mt19937_64 random(seed);
   std::vector<std::unique_ptr<ModelRun>> all;
   for (int run = 0; run < runs; ++run) {
     all.push_back(std::make_unique<ModelRun>(seed, run, subject));
   }
-  // Numbers of the shared blocks go on from round to round only within one: each has its own file
-  // content, which the first write of a round replaces.
   for (int round = 0; round < rounds && !testing::Test::HasFailure(); ++round) {
     if (runs == 1) {
       all[0]->Steps(steps);
     } else {
-      EXPECT_EQ(subject.Truncate({"shared", -1}, 0), 0);
-      EXPECT_EQ(subject.Truncate({"shared", -1}, 3 * kB), 0);
-      SharedBlocks shared("shared", runs);
+      // In half of the rounds a first write completes its block from the image.
+      SharedBlocks shared(SharedPath(round), kB / (1 + round % 2));
       std::vector<std::thread> threads;
       for (int run = 0; run < runs; ++run) {
         threads.emplace_back([&, run] {

@@ -4,6 +4,8 @@
 #ifndef PBKFS_TESTS_FS_OVERLAY_MODEL_H_
 #define PBKFS_TESTS_FS_OVERLAY_MODEL_H_
 
+#include <array>
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -13,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "fs/diff/limits.h"
 #include "tests/support/memory_tree.h"
 
 namespace pbkfs::testsupport {
@@ -115,18 +118,36 @@ class ModelRun {
 // The files that a run with `index` finds at first.
 std::map<std::string, MemoryTree::Entry> ModelLower(int runs);
 
-// Blocks of one file that all runs write and read at once. Each write is a whole block that says
-// who wrote it and when: a block that is read must be of one write, and of none that the reader
-// knows to be older than another.
+// A file of the image, all zeros, that the threads of a run write and read at once, piece by piece:
+// blocks or parts of them. A write says everywhere who did it and when: whatever is read must be of
+// a write that has begun, and of none that the reader can know to be replaced.
 class SharedBlocks {
  public:
-  SharedBlocks(std::string path, int writers) : path_(std::move(path)), writers_(writers) {}
+  static constexpr int64_t kBytes = 3 * kBlockSize;
+
+  SharedBlocks(std::string path, int64_t piece_bytes)
+      : path_(std::move(path)),
+        piece_bytes_(static_cast<size_t>(piece_bytes)),
+        pieces_(static_cast<size_t>(kBytes) / piece_bytes_) {}
   void Steps(ModelSubject& subject, int writer, uint64_t seed, int count);
 
  private:
-  static constexpr int kBlocks = 3;
+  static constexpr size_t kMaxPieces = 6;
+  static constexpr size_t kMaxWriters = 3;
+  using Numbers = std::array<uint32_t, kMaxWriters>;  // By writer.
+  using Counters = std::array<std::array<std::atomic<uint32_t>, kMaxWriters>, kMaxPieces>;
+  struct Stamp;
+  struct Knowledge;
+
+  static Numbers Load(const Counters& counters, size_t piece);
+  void Write(ModelSubject& subject, size_t writer, size_t piece, Knowledge* known);
+  void Read(ModelSubject& subject, size_t piece, Knowledge* known);
+
   const std::string path_;
-  const int writers_;
+  const size_t piece_bytes_;
+  const size_t pieces_;
+  Counters begun_{};
+  Counters finished_{};
 };
 
 // Runs one seed: `runs` threads, rounds of steps, and between them `between(round)`, which may

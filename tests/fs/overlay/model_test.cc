@@ -130,6 +130,7 @@ TEST(ModelTest, RandomOperationsAgreeWithTheModel) {
     OverlaySubject subject(fs, runs);
     OverlayOptions options;
     options.background_interval = std::chrono::milliseconds(runs == 1 ? 10000 : 5);
+    options.materialize_on_read = seed % 3 == 0;
     testsupport::RunModel(seed, runs, /*rounds=*/8, /*steps=*/60, subject, [&](uint64_t random) {
       switch (random % 4) {
         case 0:
