@@ -53,6 +53,11 @@ MUTATIONS = [
     ("present-after-bytes", "fs/overlay/file_io.cc",
      f"{RETURN}(data_.Write(offset_, bytes_));\n    return Record();",
      f"{RETURN}(Record());\n    return data_.Write(offset_, bytes_);", OVERLAY, "CrashTest.*:LogFaults.*"),
+    ("writes-in-order", "fs/overlay/file_io.cc",
+     "  ticket.Wait();\n  PBKFS_ASSIGN_OR_RETURN(const int64_t claimed, ClaimSpace(*inode, offset, length));\n"
+     "  absl::Status status = WriteLocked",
+     "  PBKFS_ASSIGN_OR_RETURN(const int64_t claimed, ClaimSpace(*inode, offset, length));\n"
+     "  absl::Status status = WriteLocked", OVERLAY, "ModelTest.*"),
     ("failed-extension-undone", "fs/overlay/file_io.cc",
      "if (end > old_size) CutBack(inode, *file, old_size);", "",
      OVERLAY, "LogFaults.AnExtension*"),
