@@ -1,7 +1,15 @@
-"""The disk of the diff is full: errors are clean, nothing that was there is lost, work goes on when space returns."""
+"""The disk of the diff is full, or the diff is as large as it may be: errors are clean, nothing that was there is lost,
+work goes on when space returns."""
 
 import errno
 import os
+import pathlib
+import subprocess
+
+try:
+    import grpc
+except ImportError:
+    grpc = None
 
 from pbkfs_e2e import case, loop_images, postgres
 from pbkfs_e2e.production import Production
@@ -15,6 +23,13 @@ FILES_DISK_BYTES = 24 * MIB
 # Given back when the server can't even recover.
 BALLAST_BYTES = 40 * MIB
 BATCH_ROWS = 2000
+LIMIT_BYTES = 8 * MIB
+PROTO = pathlib.Path(__file__).resolve().parents[2] / "proto"
+
+
+def free_bytes(path):
+    found = os.statvfs(path)
+    return found.f_bavail * found.f_frsize
 
 
 class FullDisk(case.E2ECase):
@@ -30,12 +45,56 @@ class FullDisk(case.E2ECase):
             loop_images.LoopImage.make(kind, self.work / "disk.img", self.disk, size).mount(self)
 
     def free_bytes(self):
-        found = os.statvfs(self.disk)
-        return found.f_bavail * found.f_frsize
+        return free_bytes(self.disk)
 
 
-class Files(FullDisk):
-    """File by file, without a server."""
+class FileByFile:
+    """What tests without a server do with the files of a mount."""
+
+    def write_until_full(self, root):
+        """{path: content} of the files that could be written, whole or in part."""
+        written = {}
+        for number in range(10_000):
+            path, content = root / f"file{number}", os.urandom(256 << 10)
+            try:
+                fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            except OSError as error:
+                self.assertEqual(errno.ENOSPC, error.errno)
+                return written
+            done = 0
+            try:
+                while done < len(content):
+                    done += os.write(fd, content[done:])
+                os.fsync(fd)
+            except OSError as error:
+                self.assertEqual(errno.ENOSPC, error.errno)
+                # What a write that failed left behind is a part of what was to be written.
+                self.assertEqual(content[:os.fstat(fd).st_size], path.read_bytes())
+                written[path] = content[:os.fstat(fd).st_size]
+                return written
+            finally:
+                os.close(fd)
+            written[path] = content
+        self.fail("the disk is never full")
+
+    def overwrite(self, path, content):
+        fd = os.open(path, os.O_WRONLY)
+        try:
+            done = 0
+            while done < len(content):
+                done += os.pwrite(fd, content[done:], done)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def sync(self, *paths):
+        for path in paths:
+            fd = os.open(path, os.O_RDONLY)
+            os.fsync(fd)
+            os.close(fd)
+
+class Files(FileByFile, FullDisk):
+    """A small disk, without a server."""
 
     def test_files_on_ext4(self):
         self.fill_with_files("ext4")
@@ -85,47 +144,89 @@ class Files(FullDisk):
         check()
         self.daemon.unmount("m")
 
-    def write_until_full(self, root):
-        """{path: content} of the files that could be written, whole or in part."""
-        written = {}
-        for number in range(10_000):
-            path, content = root / f"file{number}", os.urandom(256 << 10)
-            try:
-                fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            except OSError as error:
-                self.assertEqual(errno.ENOSPC, error.errno)
-                return written
-            done = 0
-            try:
-                while done < len(content):
-                    done += os.write(fd, content[done:])
-                os.fsync(fd)
-            except OSError as error:
-                self.assertEqual(errno.ENOSPC, error.errno)
-                # What a write that failed left behind is a part of what was to be written.
-                self.assertEqual(content[:os.fstat(fd).st_size], path.read_bytes())
-                written[path] = content[:os.fstat(fd).st_size]
-                return written
-            finally:
-                os.close(fd)
-            written[path] = content
-        self.fail("the disk is never full")
 
-    def overwrite(self, path, content):
-        fd = os.open(path, os.O_WRONLY)
-        try:
-            done = 0
-            while done < len(content):
-                done += os.pwrite(fd, content[done:], done)
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+class Limit(FileByFile, case.E2ECase):
+    """diff_limit_bytes: the disk has space, the diff must not take it."""
 
-    def sync(self, *paths):
-        for path in paths:
-            fd = os.open(path, os.O_RDONLY)
-            os.fsync(fd)
-            os.close(fd)
+    def setUp(self):
+        super().setUp()
+        self.need(grpc, "python3-grpcio is not installed")
+        self.catalog = SyntheticCatalog(self, relations=3, blocks=64)
+        self.root, self.diff = self.work / "m", self.work / "d"
+
+    def mount(self):
+        fields = {"mount_id": "m", "store": self.catalog.store, "instance": self.catalog.instance, "target": self.root,
+                  "diff_dir": self.diff}
+        text = "".join(f'{name}: "{value}"\n' for name, value in fields.items())
+        encoded = subprocess.run(["protoc", f"--proto_path={PROTO}", "--encode=pbkfs.v1.MountRequest",
+                                  "pbkfs/v1/mount.proto"], input=f"{text}diff_limit_bytes: {LIMIT_BYTES}".encode(),
+                                 capture_output=True, check=True)
+        with grpc.insecure_channel(self.daemon.address) as channel:
+            channel.unary_unary("/pbkfs.v1.MountService/Mount")(encoded.stdout, timeout=120)
+
+    def remount(self):
+        self.daemon.unmount("m")
+        self.daemon.check_diff(self.diff)
+        self.mount()
+
+    def assert_within_the_limit(self):
+        """What the diff takes of its disk, but for what is put aside for its log, and what the mount shows of it."""
+        taken = (self.diff / "log").stat().st_size
+        taken += sum(path.stat().st_blocks * 512 for path in (self.diff / "data").iterdir())
+        self.assertLessEqual(taken, LIMIT_BYTES)
+        found = os.statvfs(self.root)
+        self.assertEqual(LIMIT_BYTES, found.f_blocks * found.f_frsize)
+        self.assertLessEqual(free_bytes(self.root), LIMIT_BYTES - taken + MIB // 4)
+
+    def assert_no_space(self, path, content):
+        with self.assertRaises(OSError) as raised:
+            self.overwrite(path, content)
+        self.assertEqual(errno.ENOSPC, raised.exception.errno)
+
+    def test_growth_ends_at_the_limit_and_all_else_goes_on(self):
+        self.mount()
+        self.assert_within_the_limit()
+        relation = largest_file(self.root / "base")
+        expected = {relation: relation.read_bytes(), **self.write_until_full(self.root)}
+        self.assertGreater(sum(map(len, expected.values())), LIMIT_BYTES // 2)
+        self.assertLess(free_bytes(self.root), MIB // 2)
+
+        def check():
+            self.assert_within_the_limit()
+            for path, content in expected.items():
+                self.assertEqual(content, path.read_bytes(), path)
+
+        check()
+        self.assert_no_space(relation, os.urandom(len(expected[relation])))
+        self.assertEqual(len(expected[relation]), relation.stat().st_size)
+        expected[relation] = relation.read_bytes()  # What fitted of it is there.
+        changed, cut, *gone = [path for path in expected if path != relation and len(expected[path]) == 256 << 10]
+        expected[changed] = os.urandom(len(expected[changed]))
+        self.overwrite(changed, expected[changed])
+        check()
+        self.remount()
+        check()
+        self.assert_no_space(relation, os.urandom(len(expected[relation])))
+        expected[relation] = relation.read_bytes()
+
+        free = free_bytes(self.root)
+        os.truncate(cut, 1000)
+        expected[cut] = expected[cut][:1000]
+        for path in gone:
+            path.unlink()
+        freed = sum(len(expected.pop(path)) for path in gone)
+        self.sync(self.root)
+        case.wait_until(lambda: free_bytes(self.root) - free > freed * 3 // 4, 60, "the return of the space")
+        expected[relation] = os.urandom(len(expected[relation]))
+        self.overwrite(relation, expected[relation])
+        check()
+        self.remount()
+        check()
+        self.assertGreater(len(self.write_until_full(self.root / "base")), 10, "the space is there again")
+        check()
+        self.remount()
+        check()
+        self.daemon.unmount("m")
 
 
 class Server(FullDisk):
