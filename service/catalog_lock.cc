@@ -22,6 +22,7 @@
 #include "absl/time/clock.h"
 #include "fs/base/status.h"
 #include "fs/base/unique_fd.h"
+#include "fs/catalog/backup_lock.h"
 #include "service/lock_holder_process.h"
 #include "spdlog/spdlog.h"
 
@@ -62,6 +63,10 @@ absl::Status CheckDirectory(const LockableDirectory& directory, struct stat* st)
     return Failed(absl::StrCat(directory.path, " belongs to user ", st->st_uid,
                                ", and only root can lock it for that user"));
   }
+  if (st->st_uid != 0 && (~st->st_mode & (S_IWUSR | S_IXUSR)) != 0) {
+    return Failed(absl::StrCat(directory.path, " may not be written by its owner, user ",
+                               st->st_uid, ", who holds the lock"));
+  }
   return absl::OkStatus();
 }
 
@@ -97,10 +102,13 @@ CatalogLocker::~CatalogLocker() {
   if (cleaner_.joinable()) cleaner_.join();
 }
 
-absl::Status CatalogLocker::CheckLockable(const std::vector<LockableDirectory>& directories) {
+absl::Status CatalogLocker::Predict(const std::vector<LockableDirectory>& directories) const {
+  const absl::Time deadline = absl::Now() + options_.wait;
   for (const LockableDirectory& directory : directories) {
     struct stat st;
     PBKFS_RETURN_IF_ERROR(CheckDirectory(directory, &st));
+    PBKFS_RETURN_IF_ERROR(
+        Annotate(WaitForExclusiveHolder(directory.fd, deadline - absl::Now()), directory.path));
   }
   return absl::OkStatus();
 }

@@ -78,8 +78,8 @@ class CatalogLocker {
   absl::StatusOr<std::unique_ptr<CatalogLock>> Lock(
       const std::vector<LockableDirectory>& directories);
 
-  // Whether Lock could work, as far as can be told without changing anything.
-  static absl::Status CheckLockable(const std::vector<LockableDirectory>& directories);
+  // Whether Lock would work, as far as can be told without changing anything. Waits as Lock does.
+  absl::Status Predict(const std::vector<LockableDirectory>& directories) const;
 
   // Removes from catalogs what a former run left there, in the background: holders of that run may
   // still be about to end. Lock waits for it. Call it once, before the first Lock.

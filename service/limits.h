@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "absl/time/time.h"
+#include "fs/diff/limits.h"
 
 namespace pbkfs {
 
@@ -69,6 +70,10 @@ inline constexpr std::chrono::milliseconds kHealthWatchPeriod{250};
 inline constexpr std::chrono::milliseconds kUnmountRetryPeriod{50};
 // An Unmount waits no longer than this, whatever the request says.
 inline constexpr std::chrono::hours kMaxUnmountWait{24};
+
+// What a new diff takes before anybody writes: its log with its reserve, its directories, the
+// configuration files of the clone. Where that does not fit there is no mount.
+inline constexpr int64_t kNewDiffBytes = kLogReserveBytes + (64 << 10);
 
 // A file of the registry of mounts: a request and its answer, with as many settings and paths as
 // they may have.

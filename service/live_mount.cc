@@ -69,14 +69,6 @@ absl::StatusOr<std::vector<UniqueFd>> DescriptorsToHold(const DiffStore& diff) {
   return held;
 }
 
-// The diff's own words for a full disk.
-absl::Status DiffError(absl::Status status) {
-  if (IsNoSpace(status)) {
-    status = WithReason(std::move(status), reason::kDiffSpace);
-  }
-  return status;
-}
-
 }  // namespace
 
 LiveMount::LiveMount(MountPlan plan, const MountEnvironment& environment)
@@ -103,7 +95,9 @@ absl::StatusOr<std::shared_ptr<LiveMount>> LiveMount::Create(MountPlan plan,
 }
 
 absl::Status LiveMount::Build() {
-  PBKFS_RETURN_IF_ERROR(DiffError(OpenDiff()));
+  if (absl::Status status = OpenDiff(); !status.ok()) {
+    return FieldOf(status).empty() ? DiffRefused(std::move(status), paths().diff) : status;
+  }
   PBKFS_RETURN_IF_ERROR(MakeTarget());
   PBKFS_RETURN_IF_ERROR(MountTarget());
   FindProtection();

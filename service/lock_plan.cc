@@ -97,19 +97,27 @@ absl::StatusOr<MountPlan> LockAndPlan(const v1::MountRequest& request, const Req
   if (request.catalog_lock() == v1::CATALOG_LOCK_OFF) return PlanMount(request, where, images, io);
   for (int attempt = 0; attempt < kMaxChainLockAttempts; ++attempt) {
     PBKFS_ASSIGN_OR_RETURN(const ChainDirectories found, FindDirectories(request, where));
-    absl::StatusOr<std::unique_ptr<CatalogLock>> lock = locker.Lock(found.directories);
-    if (!lock.ok() && request.catalog_lock() == v1::CATALOG_LOCK_REQUIRED) {
-      return Required(lock.status());
+    std::unique_ptr<CatalogLock> lock;
+    absl::Status locked;
+    if (request.validate_only()) {
+      locked = locker.Predict(found.directories);
+    } else {
+      absl::StatusOr<std::unique_ptr<CatalogLock>> taken = locker.Lock(found.directories);
+      locked = taken.status();
+      if (taken.ok()) lock = *std::move(taken);
+    }
+    if (!locked.ok() && request.catalog_lock() == v1::CATALOG_LOCK_REQUIRED) {
+      return Required(locked);
     }
     PBKFS_ASSIGN_OR_RETURN(MountPlan plan, PlanMount(request, where, images, io));
-    if (!lock.ok()) {
-      WarnUnlocked(lock.status(), &plan);
+    if (!locked.ok()) {
+      WarnUnlocked(locked, &plan);
       return plan;
     }
     // Between the look at the catalog and the lock, the chain may have been merged, or a newer
     // backup may have become the latest.
     if (!SameDirectories(found.directories, DirectoriesOf(*plan.image))) continue;
-    plan.lock = *std::move(lock);
+    plan.lock = std::move(lock);
     plan.mount.set_catalog_locked(true);
     WarnNamespace(&plan);
     return plan;
@@ -122,19 +130,6 @@ absl::StatusOr<MountPlan> LockAndPlan(const v1::MountRequest& request, const Req
 absl::StatusOr<std::unique_ptr<CatalogLock>> LockAgain(const MountPlan& plan,
                                                        CatalogLocker& locker) {
   return locker.Lock(DirectoriesOf(*plan.image));
-}
-
-absl::Status PredictLock(MountPlan* plan) {
-  if (plan->request.catalog_lock() == v1::CATALOG_LOCK_OFF) return absl::OkStatus();
-  const absl::Status lockable = CatalogLocker::CheckLockable(DirectoriesOf(*plan->image));
-  plan->mount.set_catalog_locked(lockable.ok());
-  if (lockable.ok()) {
-    WarnNamespace(plan);
-    return absl::OkStatus();
-  }
-  if (plan->request.catalog_lock() == v1::CATALOG_LOCK_REQUIRED) return Required(lockable);
-  WarnUnlocked(lockable, plan);
-  return absl::OkStatus();
 }
 
 }  // namespace pbkfs

@@ -15,12 +15,10 @@ namespace pbkfs {
 
 // Locks the chain of the request's backup, then plans: what the plan read was read under the
 // locks. With AUTO the mount goes on without locks where they can't be had, and says so in a
-// warning; with REQUIRED that is FAILED_PRECONDITION (CATALOG_LOCK_FAILED).
+// warning; with REQUIRED that is FAILED_PRECONDITION (CATALOG_LOCK_FAILED). With validate_only it
+// is only looked at whether they could be had.
 absl::StatusOr<MountPlan> LockAndPlan(const v1::MountRequest& request, const RequestPaths& where,
                                       ImageRegistry& images, CatalogLocker& locker, Io& io);
-
-// What LockAndPlan would do, for a plan that was made without locks: nothing is changed.
-absl::Status PredictLock(MountPlan* plan);
 
 // The locks for a mount that went on: its process died, and its locks with it.
 absl::StatusOr<std::unique_ptr<CatalogLock>> LockAgain(const MountPlan& plan,

@@ -127,12 +127,7 @@ absl::StatusOr<v1::Mount> MountManager::Mount(const v1::MountRequest& original) 
     }
   }
   if (request.validate_only()) {
-    PBKFS_ASSIGN_OR_RETURN(const ChosenBackup chosen,
-                           ChooseBackup(request, where, images_, environment_.io));
-    PBKFS_ASSIGN_OR_RETURN(MountPlan plan,
-                           PlanMount(chosen.request, where, images_, environment_.io));
-    PBKFS_RETURN_IF_ERROR(PredictLock(&plan));
-    if (!chosen.why.empty()) plan.mount.add_warnings(chosen.why);
+    PBKFS_ASSIGN_OR_RETURN(const MountPlan plan, MakePlan(request, where));
     return plan.mount;
   }
   absl::StatusOr<v1::Mount> made = MakeMount(request, where);
@@ -143,13 +138,19 @@ absl::StatusOr<v1::Mount> MountManager::Mount(const v1::MountRequest& original) 
   return made;
 }
 
-absl::StatusOr<v1::Mount> MountManager::MakeMount(const v1::MountRequest& request,
-                                                  const RequestPaths& where) {
+absl::StatusOr<MountPlan> MountManager::MakePlan(const v1::MountRequest& request,
+                                                 const RequestPaths& where) {
   PBKFS_ASSIGN_OR_RETURN(const ChosenBackup chosen,
                          ChooseBackup(request, where, images_, environment_.io));
   PBKFS_ASSIGN_OR_RETURN(MountPlan plan,
                          LockAndPlan(chosen.request, where, images_, locker_, environment_.io));
   if (!chosen.why.empty()) plan.mount.add_warnings(chosen.why);
+  return plan;
+}
+
+absl::StatusOr<v1::Mount> MountManager::MakeMount(const v1::MountRequest& request,
+                                                  const RequestPaths& where) {
+  PBKFS_ASSIGN_OR_RETURN(MountPlan plan, MakePlan(request, where));
   PBKFS_ASSIGN_OR_RETURN(const std::shared_ptr<LiveMount> mount,
                          LiveMount::Create(std::move(plan), environment_));
   const v1::Mount description = mount->Describe();
@@ -317,7 +318,8 @@ bool MountManager::UnmountAll(const std::function<bool()>& hurry) {
         options.force = true;
         response = UnmountWith(request, options);
       }
-      if (response.ok()) continue;
+      // Of one that a call is at work on that call takes care.
+      if (response.ok() || ReasonOf(response.status()) == reason::kOperationPending) continue;
       const bool in_use = ReasonOf(response.status()) == reason::kTargetBusy && !force;
       busy |= in_use;
       if (!in_use) {

@@ -86,7 +86,8 @@ class MountManager {
   // Why the daemon is not ready, a line each: mounts are still to be made again, or it stops.
   std::vector<std::string> NotReady() const;
   // Unmounts everything. What is in use is named in the log from time to time, and waited for until
-  // `hurry` says that it has to be detached. False where a mount is still there.
+  // `hurry` says that it has to be detached. Passes over mounts that a call is at work on. False
+  // where a mount is still there.
   bool UnmountAll(const std::function<bool()>& hurry);
 
  private:
@@ -107,6 +108,8 @@ class MountManager {
   // The id of the mount that an Unmount names; "" where there is none.
   absl::StatusOr<std::string> FindUnmountId(const v1::UnmountRequest& request) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The checks of Mount, and with validate_only all that it does. Otherwise the plan holds locks.
+  absl::StatusOr<MountPlan> MakePlan(const v1::MountRequest& request, const RequestPaths& where);
   absl::StatusOr<v1::Mount> MakeMount(const v1::MountRequest& request, const RequestPaths& where);
   // restoring.cc
   void ResumeOne(const v1::MountRecord& record, HeldMount held, absl::Status* status);

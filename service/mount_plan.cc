@@ -1,6 +1,7 @@
 #include "service/mount_plan.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
@@ -10,9 +11,11 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "fs/base/status.h"
+#include "fs/base/unique_fd.h"
 #include "fs/catalog/catalog.h"
 #include "fs/catalog/wal_tree.h"
 #include "fs/diff/binding.h"
+#include "fs/diff/check.h"
 #include "service/diff_identity.h"
 #include "service/limits.h"
 #include "service/lower_files.h"
@@ -62,6 +65,34 @@ absl::StatusOr<std::optional<SettingList>> ReadDiffSettings(const std::string& d
   return ParseSettings({binding->guards().begin(), binding->guards().end()});
 }
 
+// Whether a new diff has room in the directory `place`: tried with a file without a name, so that
+// nothing is changed, and nobody else's rules for reserved blocks, quotas and inodes are guessed.
+absl::Status CheckSpace(const std::string& place) {
+  const UniqueFd file(open(place.c_str(), O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600));
+  int error = file.valid() ? 0 : errno;
+  if (file.valid() && fallocate(file.get(), 0, 0, kNewDiffBytes) != 0) error = errno;
+  // Not every file system can try.
+  if (error != ENOSPC && error != EDQUOT) return absl::OkStatus();
+  return ErrnoError(error, absl::StrCat("making a file in ", place));
+}
+
+// What opening the diff and reading its log would find, where nobody is going to do that.
+absl::Status CheckContent(const std::string& diff, const Image& image, Io& io) {
+  DiffCheckOptions options;
+  options.lower = &image;
+  PBKFS_ASSIGN_OR_RETURN(const DiffCheckReport report, CheckDiff(io, diff, options));
+  for (const DiffFinding& finding : report.findings.list()) {
+    if (finding.severity != FindingSeverity::kError) continue;
+    // What concerns the log says what to do in its own words.
+    return ReasonError(absl::StatusCode::kDataLoss, reason::kDiffCorrupt,
+                       finding.subject == "log"
+                           ? finding.message
+                           : absl::StrCat(finding.subject, ": ", finding.message,
+                                          "; see pbkfs diff check ", diff));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status FillDiff(MountPlan* plan, Io& io) {
   const std::string& diff = plan->where.paths.diff;
   struct stat st;
@@ -71,10 +102,14 @@ absl::Status FillDiff(MountPlan* plan, Io& io) {
     PBKFS_ASSIGN_OR_RETURN(plan->diff_is_new, IsEmptyDirectory(diff));
   }
   if (!plan->diff_is_new) {
-    PBKFS_RETURN_IF_ERROR(WithField(DiffStore::Check(io, diff, plan->identity), "diff_dir"));
+    PBKFS_RETURN_IF_ERROR(DiffRefused(DiffStore::Check(io, diff, plan->identity), diff));
     PBKFS_ASSIGN_OR_RETURN(plan->diff_settings, ReadDiffSettings(diff, io));
+    if (plan->request.validate_only()) {
+      PBKFS_RETURN_IF_ERROR(DiffRefused(CheckContent(diff, *plan->image, io), diff));
+    }
   }
   const std::string place = plan->diff_exists ? diff : diff.substr(0, diff.rfind('/') + 1);
+  if (plan->diff_is_new) PBKFS_RETURN_IF_ERROR(DiffRefused(CheckSpace(place), diff));
   struct statvfs fs;
   if (statvfs(place.c_str(), &fs) == 0) {
     plan->mount.set_diff_free_bytes(static_cast<int64_t>(fs.f_bavail) *
@@ -224,6 +259,21 @@ absl::Status MakeSideTree(const std::shared_ptr<const WalArchive>& archive, bool
 
 }  // namespace
 
+absl::Status DiffRefused(absl::Status status, const std::string& diff) {
+  // Opening it reads the image too.
+  if (status.ok() || ReasonOf(status) == reason::kCatalogCorrupt) return status;
+  if (IsNoSpace(status)) {
+    status =
+        ReasonError(absl::StatusCode::kResourceExhausted, reason::kDiffSpace,
+                    absl::StrCat("diff ", diff, ": its file system is full (", status.message(),
+                                 "); make room there, or name a diff on another one"));
+  } else if (ReasonOf(status) == reason::kDiffCorrupt ||
+             ReasonOf(status) == reason::kUnsupportedFormat) {
+    status = Annotate(status, absl::StrCat("diff ", diff));
+  }
+  return WithField(std::move(status), "diff_dir");
+}
+
 absl::StatusOr<MountPlan> PlanAgain(const v1::MountRecord& record, ImageRegistry& images) {
   MountPlan plan;
   plan.request = record.request();
@@ -250,14 +300,14 @@ absl::StatusOr<RequestPaths> ResolvePaths(const v1::MountRequest& request,
   PBKFS_ASSIGN_OR_RETURN(const ResolvedPath store, policy.Resolve("store", request.store()));
   PBKFS_ASSIGN_OR_RETURN(const ResolvedPath target, policy.Resolve("target", request.target()));
   PBKFS_ASSIGN_OR_RETURN(const ResolvedPath diff, policy.Resolve("diff_dir", request.diff_dir()));
+  where.paths = MountPaths{store.path, target.path, diff.path};
+  where.target_exists = target.exists;
+  PBKFS_RETURN_IF_ERROR(CheckApart(where.paths));
   for (const auto& [field, path] : {std::pair("target", &target), std::pair("diff_dir", &diff)}) {
     if (path->parent_exists) continue;
     return InvalidField(field, absl::StrCat("the directory that should hold ", path->path,
                                             " does not exist; make it first"));
   }
-  where.paths = MountPaths{store.path, target.path, diff.path};
-  where.target_exists = target.exists;
-  PBKFS_RETURN_IF_ERROR(CheckApart(where.paths));
   return where;
 }
 

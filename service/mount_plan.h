@@ -71,6 +71,9 @@ struct MountPlan {
   v1::Mount mount;                             // As it will be, with warnings; state unset.
 };
 
+// What a request is told when its diff can't be opened, in the plan and later.
+absl::Status DiffRefused(absl::Status status, const std::string& diff);
+
 // Opens the catalog and looks at target and diff. Changes nothing.
 absl::StatusOr<MountPlan> PlanMount(const v1::MountRequest& request, const RequestPaths& where,
                                     ImageRegistry& images, Io& io);

@@ -11,6 +11,7 @@
 #include <cstdlib>
 #include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -118,31 +119,57 @@ void RemoveStale(int directory, const PidFile& stale) {
   }
 }
 
+// backup.pid as it is now.
+struct ExclusiveLock {
+  PidFile file;
+  std::string holder;  // Who is alive; "" = nobody.
+};
+
+absl::StatusOr<ExclusiveLock> ReadExclusive(int directory) {
+  ExclusiveLock lock;
+  absl::StatusOr<PidFile> file = ReadPidFile(directory, kExclusiveName);
+  if (!file.ok()) {
+    if (ErrnoOf(file.status()) != EACCES) return file.status();
+    // A file that this user may not read is another user's, who may be alive.
+    lock.file.exists = true;
+    lock.holder = "another process";
+    return lock;
+  }
+  lock.file = *std::move(file);
+  if (!lock.file.exists) return lock;
+  if (lock.file.text.empty()) {
+    const absl::Duration age = absl::Now() - absl::TimeFromTimespec(lock.file.st.st_mtim);
+    if (age < kEmptyLockAge) lock.holder = "a process that is just starting";
+  } else if (const pid_t pid = ParsePid(lock.file.text); pid != 0 && IsAlive(pid)) {
+    lock.holder = absl::StrCat("process ", pid);
+  }
+  return lock;
+}
+
+absl::Status LockedBy(absl::string_view holder) {
+  return Failed(absl::StrCat("the backup is locked exclusively by ", holder,
+                             "; wait until pg_probackup is done with it"));
+}
+
+void PauseBeforeRetry() {
+  poll(nullptr, 0, static_cast<int>(absl::ToInt64Milliseconds(kLockRetryPeriod)));
+}
+
 absl::Status TakeExclusive(int directory, pid_t self, absl::Time deadline) {
   while (true) {
     absl::Status status = CreateExclusive(directory, self);
     if (!absl::IsAlreadyExists(status)) return status;
-    std::string who = "another process";
-    const absl::StatusOr<PidFile> file = ReadPidFile(directory, kExclusiveName);
-    if (file.ok() && !file->exists) continue;
-    // A file that this user may not read is another user's, who may be alive.
-    if (!file.ok() && ErrnoOf(file.status()) != EACCES) return file.status();
-    if (file.ok()) {
-      const pid_t pid = ParsePid(file->text);
-      // Left by somebody who died, and whose number is ours now.
-      if (pid == self) return absl::OkStatus();
-      const bool young = absl::Now() - absl::TimeFromTimespec(file->st.st_mtim) < kEmptyLockAge;
-      if (file->text.empty() ? !young : pid == 0 || !IsAlive(pid)) {
-        RemoveStale(directory, *file);
-        continue;
-      }
-      who = file->text.empty() ? "a process that is just starting" : absl::StrCat("process ", pid);
+    const absl::StatusOr<ExclusiveLock> lock = ReadExclusive(directory);
+    if (!lock.ok()) return lock.status();
+    if (!lock->file.exists) continue;
+    // Left by somebody who died, and whose number is ours now.
+    if (ParsePid(lock->file.text) == self) return absl::OkStatus();
+    if (lock->holder.empty()) {
+      RemoveStale(directory, lock->file);
+      continue;
     }
-    if (absl::Now() >= deadline) {
-      return Failed(absl::StrCat("the backup is locked exclusively by ", who,
-                                 "; wait until pg_probackup is done with it"));
-    }
-    poll(nullptr, 0, static_cast<int>(absl::ToInt64Milliseconds(kLockRetryPeriod)));
+    if (absl::Now() >= deadline) return LockedBy(lock->holder);
+    PauseBeforeRetry();
   }
 }
 
@@ -205,6 +232,17 @@ absl::Status LockBackupShared(int directory, pid_t self, absl::Duration wait) {
     Remove(holders, self);
     holders->push_back(self);
   });
+}
+
+absl::Status WaitForExclusiveHolder(int directory, absl::Duration wait) {
+  const absl::Time deadline = absl::Now() + wait;
+  while (true) {
+    const absl::StatusOr<ExclusiveLock> lock = ReadExclusive(directory);
+    if (!lock.ok()) return lock.status();
+    if (lock->holder.empty()) return absl::OkStatus();
+    if (absl::Now() >= deadline) return LockedBy(lock->holder);
+    PauseBeforeRetry();
+  }
 }
 
 absl::Status UnlockBackupShared(int directory, pid_t self, absl::Duration wait) {

@@ -2,7 +2,7 @@
 // process registers itself in `backup_ro.pid` as a reader whom delete, merge and retention respect.
 //
 // The holder is known by its process id, so the process that registers must live as long as it
-// reads. These functions change files of the catalog and are called by the lock holder alone
+// reads. What changes files of the catalog is called by the lock holder alone
 // (service/lock_holder), which runs as the catalog's owner: a file that another user owns would
 // make the owner's own commands fail. Not thread-safe: the protocol lets a process enter twice.
 #ifndef PBKFS_FS_CATALOG_BACKUP_LOCK_H_
@@ -20,6 +20,10 @@ namespace pbkfs {
 // FAILED_PRECONDITION (CATALOG_LOCK_FAILED) with the errno where there was one; nothing is left
 // behind then.
 absl::Status LockBackupShared(int directory, pid_t self, absl::Duration wait);
+
+// Waits as LockBackupShared does until nobody holds the exclusive lock, and changes nothing. May be
+// called by anybody who may read the directory.
+absl::Status WaitForExclusiveHolder(int directory, absl::Duration wait);
 
 // Takes `self` off the list again.
 absl::Status UnlockBackupShared(int directory, pid_t self, absl::Duration wait);

@@ -17,10 +17,14 @@ namespace pbkfs {
 namespace {
 
 absl::Status NotUsable(absl::string_view what) {
-  return ReasonError(absl::StatusCode::kFailedPrecondition, reason::kBackupNotUsable, what);
+  return WithField(
+      ReasonError(absl::StatusCode::kFailedPrecondition, reason::kBackupNotUsable, what),
+      "backup_id");
 }
 absl::Status Incomplete(absl::string_view what) {
-  return ReasonError(absl::StatusCode::kFailedPrecondition, reason::kChainIncomplete, what);
+  return WithField(
+      ReasonError(absl::StatusCode::kFailedPrecondition, reason::kChainIncomplete, what),
+      "backup_id");
 }
 absl::Status Corrupt(absl::string_view what) {
   return ReasonError(absl::StatusCode::kDataLoss, reason::kCatalogCorrupt, what);
