@@ -306,12 +306,7 @@ absl::Status RunDaemon(const DaemonOptions& options, v1::DaemonConfig config, co
   LogEvent(spdlog::level::info, "stopping").Field("signal", static_cast<uint64_t>(signal_number));
   stop_limit.emplace(absl::FromChrono(kStopLimit));
   manager.StartDraining();
-  health_service.Stop();
-  probe_service.Stop();
-  streams.Stop();
-  acceptor.reset();
-  server->Shutdown(absl::ToChronoTime(absl::Now() + absl::FromChrono(kShutdownGrace)));
-  server->Wait();
+  for (HealthServiceImpl* health : {&health_service, &probe_service}) health->StartDraining();
   // Mounts that are in use are waited for; what is not must come to its end.
   const absl::Time patience = absl::Now() + options.stop_timeout;
   const auto hurry = [&stop_limit, patience] {
@@ -319,6 +314,14 @@ absl::Status RunDaemon(const DaemonOptions& options, v1::DaemonConfig config, co
     stop_limit->Restart();
     return false;
   };
+  // Until then the API answers: what is mounted can be looked at and unmounted.
+  manager.UnmountAll(hurry);
+  for (HealthServiceImpl* health : {&health_service, &probe_service}) health->Stop();
+  streams.Stop();
+  acceptor.reset();
+  server->Shutdown(absl::ToChronoTime(absl::Now() + absl::FromChrono(kShutdownGrace)));
+  server->Wait();
+  // Again, for the mounts that calls were at work on.
   if (!manager.UnmountAll(hurry)) {
     // Sessions that have not ended can't be waited for. The kernel ends them with the process.
     LogEvent(spdlog::level::err, "stopped").Field("mounts_left", uint64_t{manager.Mounts().size()});

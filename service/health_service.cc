@@ -14,7 +14,7 @@ using grpc::health::v1::HealthCheckResponse;
 
 HealthCheckResponse::ServingStatus HealthServiceImpl::StatusOf(const std::string& service) const {
   if (service.empty()) {
-    return stopping_ ? HealthCheckResponse::NOT_SERVING : HealthCheckResponse::SERVING;
+    return draining_ ? HealthCheckResponse::NOT_SERVING : HealthCheckResponse::SERVING;
   }
   absl::string_view id = service;
   if (!absl::ConsumePrefix(&id, "mount/")) return HealthCheckResponse::SERVICE_UNKNOWN;

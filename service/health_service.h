@@ -23,7 +23,9 @@ class HealthServiceImpl final : public grpc::health::v1::Health::Service {
                      const grpc::health::v1::HealthCheckRequest* request,
                      grpc::ServerWriter<grpc::health::v1::HealthCheckResponse>* writer) override;
 
-  // The daemon is going away: "" is NOT_SERVING, and watchers are let go.
+  // The daemon takes no new mounts: "" is NOT_SERVING.
+  void StartDraining() { draining_ = true; }
+  // Lets watchers go.
   void Stop() { stopping_ = true; }
 
  private:
@@ -31,6 +33,7 @@ class HealthServiceImpl final : public grpc::health::v1::Health::Service {
   grpc::health::v1::HealthCheckResponse::ServingStatus StatusOf(const std::string& service) const;
 
   const MountManager& manager_;
+  std::atomic<bool> draining_ = false;
   std::atomic<bool> stopping_ = false;
 };
 
