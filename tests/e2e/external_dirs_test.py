@@ -6,20 +6,11 @@ import stat
 
 from pbkfs_e2e import case
 from pbkfs_e2e.daemon import mount_arguments
-from pbkfs_e2e.synthetic import SyntheticCatalog
+from pbkfs_e2e.synthetic import SyntheticCatalog, crc32c
 
 # As written by the user; numbered in the order of their names.
 PRODUCTION = ["/srv/uploads", "/etc/app", "/srv/empty"]
 NUMBERS = {path: number + 1 for number, path in enumerate(sorted(PRODUCTION))}
-
-
-def crc32c(content):
-    crc = 0xFFFFFFFF
-    for byte in content:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
-    return crc ^ 0xFFFFFFFF
 
 
 class Chain:

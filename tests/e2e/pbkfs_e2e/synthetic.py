@@ -14,6 +14,16 @@ def largest_file(directory):
                key=lambda path: path.stat().st_size)
 
 
+def crc32c(content):
+    """What a file list says of a file's content."""
+    crc = 0xFFFFFFFF
+    for byte in content:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
+
+
 class SyntheticCatalog:
     """A chain of FULL and DELTA backups below the test's directory; `ids` are oldest first."""
 
