@@ -340,7 +340,8 @@ bool LiveMount::Healthy() const {
   }
   MutexLock lock(&state_mutex_);
   const auto age = std::chrono::steady_clock::now() - probe_time_;
-  return state_ == v1::MOUNT_STATE_ACTIVE && probe_ok_ && age < kHealthProbeOverdue;
+  // One that waits to be unmounted still serves who uses it.
+  return state_ != v1::MOUNT_STATE_FAILED && probe_ok_ && age < kHealthProbeOverdue;
 }
 
 void LiveMount::SetState(v1::MountState state, std::string reason) {
