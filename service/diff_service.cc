@@ -226,6 +226,7 @@ absl::Status DiffServiceImpl::DoCheckDiff(const v1::CheckDiffRequest& request,
   options.lower = image.get();
   options.repair = request.repair();
   const absl::StatusOr<DiffCheckReport> report = pbkfs::CheckDiff(io_, path, options);
+  if (absl::IsNotFound(report.status())) return DiffNotFound(path);
   if (!report.ok()) return WithField(report.status(), "path");
   response->set_path(ToUtf8(path));
   response->set_image_checked(image != nullptr);
@@ -242,9 +243,11 @@ absl::Status DiffServiceImpl::DoDeleteDiff(const v1::DeleteDiffRequest& request,
   }
   PBKFS_RETURN_IF_ERROR(path.status());
   PBKFS_RETURN_IF_ERROR(CheckUnused(*path));
-  PBKFS_RETURN_IF_ERROR(WithField(DiffStore::Delete(io_, *path), "path"));
+  const absl::Status status = WithField(DiffStore::Delete(io_, *path), "path");
+  const bool gone = ReasonOf(status) == reason::kDiffNotFound && request.allow_missing();
+  if (!status.ok() && !gone) return status;
   response->set_path(ToUtf8(*path));
-  response->set_deleted(true);
+  response->set_deleted(!gone);
   return absl::OkStatus();
 }
 

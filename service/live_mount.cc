@@ -531,6 +531,8 @@ absl::StatusOr<UnmountResult> LiveMount::Unmount(const UnmountOptions& options) 
   if (status.ok()) status = settled;
   if (delete_diff) {
     absl::Status deleted = DiffStore::Delete(environment_.io, paths().diff);
+    // DeleteDiff may have waited for this moment, and have been faster.
+    if (ReasonOf(deleted) == reason::kDiffNotFound) deleted = absl::OkStatus();
     result.diff_deleted = deleted.ok();
     // What a deleted diff could not write no longer matters.
     status = deleted;

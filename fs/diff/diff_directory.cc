@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <chrono>
 #include <thread>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "fs/base/status.h"
@@ -50,6 +51,12 @@ absl::Status DiffInUse(const std::string& path) {
           "another diff directory"));
 }
 
+absl::Status DiffIsGone(const std::string& path) {
+  return ReasonError(
+      absl::StatusCode::kNotFound, reason::kDiffNotFound,
+      absl::StrCat("the diff ", path, " has just been deleted; see pbkfs diff list"));
+}
+
 absl::Status NotADiff(const std::string& path) {
   return ReasonError(absl::StatusCode::kFailedPrecondition, reason::kDiffBoundElsewhere,
                      absl::StrCat(path,
@@ -58,11 +65,17 @@ absl::Status NotADiff(const std::string& path) {
 }
 
 absl::StatusOr<std::unique_ptr<IoFile>> TakeDiffLock(IoDir& directory, const std::string& path) {
-  PBKFS_ASSIGN_OR_RETURN(auto lock, directory.OpenFile(kLockName, O_RDWR | O_CREAT, 0600));
+  auto opened = directory.OpenFile(kLockName, O_RDWR | O_CREAT, 0600);
+  if (!opened.ok() && ErrnoOf(opened.status()) == ENOENT) return DiffIsGone(path);
+  PBKFS_ASSIGN_OR_RETURN(auto lock, std::move(opened));
   for (int attempt = 0; attempt < kLockAttempts; ++attempt) {
     if (attempt > 0) std::this_thread::sleep_for(kLockRetryPeriod);
     PBKFS_ASSIGN_OR_RETURN(const bool taken, lock->TryLock());
-    if (taken) return lock;
+    if (!taken) continue;
+    // Whoever held it may have deleted the diff.
+    PBKFS_ASSIGN_OR_RETURN(const struct stat attributes, lock->Stat());
+    if (attributes.st_nlink == 0) return DiffIsGone(path);
+    return lock;
   }
   return DiffInUse(path);
 }
@@ -78,7 +91,9 @@ absl::StatusOr<bool> IsDiffLocked(IoDir& directory) {
 // A diff that can't be read can be deleted all the same; a directory that holds anything else
 // can't.
 absl::Status DiffStore::Delete(Io& io, const std::string& path) {
-  PBKFS_ASSIGN_OR_RETURN(const auto directory, io.OpenDir(path));
+  auto opened = io.OpenDir(path);
+  if (!opened.ok() && ErrnoOf(opened.status()) == ENOENT) return DiffIsGone(path);
+  PBKFS_ASSIGN_OR_RETURN(const auto directory, std::move(opened));
   PBKFS_ASSIGN_OR_RETURN(const auto names, directory->List());
   bool ours = false;
   for (const std::string& name : names) {
@@ -112,7 +127,10 @@ absl::Status DiffStore::Delete(Io& io, const std::string& path) {
   }
   const size_t slash = path.rfind('/');
   PBKFS_ASSIGN_OR_RETURN(const auto parent, io.OpenDir(slash == 0 ? "/" : path.substr(0, slash)));
-  return parent->Remove(path.substr(slash + 1));
+  const absl::Status removed = parent->Remove(path.substr(slash + 1));
+  // Without its lock it is an empty directory, which somebody may have made a new diff in.
+  const int error = ErrnoOf(removed);
+  return error == ENOTEMPTY || error == EEXIST ? absl::OkStatus() : removed;
 }
 
 }  // namespace pbkfs

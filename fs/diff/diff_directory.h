@@ -27,13 +27,15 @@ bool IsDiffEntry(absl::string_view name);
 absl::StatusOr<bool> IsEmptyDiff(IoDir& directory);
 absl::Status RemoveAllIn(IoDir& directory);
 
-// FAILED_PRECONDITION (DIFF_IN_USE) and (DIFF_BOUND_ELSEWHERE).
+// FAILED_PRECONDITION (DIFF_IN_USE), NOT_FOUND (DIFF_NOT_FOUND), FAILED_PRECONDITION
+// (DIFF_BOUND_ELSEWHERE).
 absl::Status DiffInUse(const std::string& path);
+absl::Status DiffIsGone(const std::string& path);
 absl::Status NotADiff(const std::string& path);
 
 // Takes the lock of the diff in `directory`, at `path`, and makes the lock's file where it is
 // missing. It is free again when the file is closed. DIFF_IN_USE where somebody else has it for
-// longer than a moment.
+// longer than a moment, DIFF_NOT_FOUND where the diff was deleted meanwhile.
 absl::StatusOr<std::unique_ptr<IoFile>> TakeDiffLock(IoDir& directory, const std::string& path);
 // Whether somebody has the lock. Takes it for an instant to find out.
 absl::StatusOr<bool> IsDiffLocked(IoDir& directory);

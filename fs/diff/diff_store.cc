@@ -40,6 +40,14 @@ absl::Status MakeDiffDirectory(Io& io, const std::string& path) {
 
 absl::StatusOr<std::unique_ptr<DiffStore>> DiffStore::Open(Io& io, const std::string& path,
                                                            const DiffIdentity& identity) {
+  absl::StatusOr<std::unique_ptr<DiffStore>> store = OpenOnce(io, path, identity);
+  // Whoever deleted what was there has done so: the next attempt makes a new one.
+  if (ReasonOf(store.status()) == reason::kDiffNotFound) store = OpenOnce(io, path, identity);
+  return store;
+}
+
+absl::StatusOr<std::unique_ptr<DiffStore>> DiffStore::OpenOnce(Io& io, const std::string& path,
+                                                               const DiffIdentity& identity) {
   PBKFS_RETURN_IF_ERROR(MakeDiffDirectory(io, path));
   auto store = std::unique_ptr<DiffStore>(new DiffStore(io, path));
   PBKFS_ASSIGN_OR_RETURN(store->directory_, io.OpenDir(path));

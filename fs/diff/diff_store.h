@@ -48,7 +48,8 @@ class DiffStore {
   static absl::Status Check(Io& io, const std::string& path, const DiffIdentity& identity);
   // Deletes the diff at `path`, damaged ones too. Refuses one that is in use (DIFF_IN_USE) and a
   // directory that is not a diff, or holds anything else (DIFF_BOUND_ELSEWHERE). May be called
-  // again after it was interrupted.
+  // again after it was interrupted. NOT_FOUND (DIFF_NOT_FOUND) where there is none, or somebody
+  // else was faster.
   static absl::Status Delete(Io& io, const std::string& path);
 
   // Brings the diff into a state that can be served: replays the log, throws away what is not
@@ -109,6 +110,8 @@ class DiffStore {
  private:
   DiffStore(Io& io, std::string path) : io_(io), path_(std::move(path)) {}
 
+  static absl::StatusOr<std::unique_ptr<DiffStore>> OpenOnce(Io& io, const std::string& path,
+                                                             const DiffIdentity& identity);
   absl::Status OpenDirectories();
   absl::Status OpenLog(absl::StatusOr<std::unique_ptr<IoFile>> old_file, OpenRecord open,
                        Recovered& recovered);

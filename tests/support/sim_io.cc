@@ -79,6 +79,7 @@ class SimFile : public IoFile {
     if (io_.dead_) return ErrnoError(EIO, "dead");
     struct stat result = {};
     result.st_mode = S_IFREG | 0600;
+    result.st_nlink = 1;
     result.st_ino = node_->number;
     result.st_size = static_cast<off_t>(node_->file.bytes.size());
     result.st_blocks = (result.st_size + 511) / 512;

@@ -5,7 +5,11 @@
 
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <iterator>
+#include <string>
+#include <system_error>
+#include <thread>
 
 #include "fs/base/status.h"
 #include "tests/support/memory_tree.h"
@@ -85,6 +89,45 @@ TEST_F(DiffStoreTest, DeleteLeavesNothing) {
   }
   ASSERT_TRUE(DiffStore::Delete(PosixIo(), path()).ok());
   EXPECT_FALSE(std::filesystem::exists(path()));
+}
+
+// How many descriptors of this process are of the file.
+int OpenDescriptors(const std::string& path) {
+  int count = 0;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+    std::error_code gone;
+    count += std::filesystem::read_symlink(entry.path(), gone) == path ? 1 : 0;
+  }
+  return count;
+}
+
+// What `work` says that waits for the lock of a diff while its holder deletes it: an Unmount with
+// delete_diff, beside a DeleteDiff or the next Mount.
+absl::Status WaitingWhileItIsDeleted(const std::string& path,
+                                     const std::function<absl::Status()>& work) {
+  auto holder = DiffStore::Open(PosixIo(), path, Identity());
+  if (!holder.ok()) return holder.status();
+  absl::Status status;
+  std::thread waiting([&] { status = work(); });
+  while (OpenDescriptors(path + "/lock") < 2) std::this_thread::yield();
+  std::filesystem::remove_all(path);
+  *holder = nullptr;
+  waiting.join();
+  return status;
+}
+
+TEST_F(DiffStoreTest, DeletingWhatSomebodyElseHasJustDeletedSaysSo) {
+  const absl::Status status =
+      WaitingWhileItIsDeleted(path(), [this] { return DiffStore::Delete(PosixIo(), path()); });
+  EXPECT_EQ(ReasonOf(status), "DIFF_NOT_FOUND") << status;
+  EXPECT_EQ(ReasonOf(DiffStore::Delete(PosixIo(), path())), "DIFF_NOT_FOUND");
+}
+
+TEST_F(DiffStoreTest, OpeningWhatSomebodyElseHasJustDeletedMakesANewOne) {
+  const absl::Status status = WaitingWhileItIsDeleted(
+      path(), [this] { return DiffStore::Open(PosixIo(), path(), Identity()).status(); });
+  EXPECT_TRUE(status.ok()) << status;
+  EXPECT_TRUE(std::filesystem::exists(path() + "/binding.json"));
 }
 
 TEST_F(DiffStoreTest, DeleteTakesADamagedDiffButNothingThatIsNotOfADiff) {
