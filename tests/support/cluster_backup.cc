@@ -187,6 +187,9 @@ void ClusterBackup::Start() {
   backup_options.start_lsn =
       ParseLsn(psql_.Value("SELECT pg_backup_start('" + FormatTime(backup_options.start_time) +
                            " with pg_probackup', true)"));
+  // The start made a checkpoint, so that this is the timeline of now.
+  backup_options.timeline = static_cast<uint32_t>(
+      atoi(psql_.Value("SELECT timeline_id FROM pg_control_checkpoint()").c_str()));
   backup_ = writer_.Begin(options_.mode, backup_options);
 }
 
