@@ -119,18 +119,21 @@ class Collector : public google::protobuf::io::ErrorCollector {
       lines_.push_back("there is more");
       return;
     }
+    if (lines_.empty()) first_field_ = std::string(field);
     const std::string place = line < 0 ? "" : absl::StrCat(line + 1, ":", column + 1, ":");
     lines_.push_back(
         absl::StrCat(name_, ":", place, " ", field, field.empty() ? "" : ": ", message));
   }
   absl::Status status() const {
-    return lines_.empty() ? absl::OkStatus() : Wrong(ToUtf8(absl::StrJoin(lines_, "\n")));
+    if (lines_.empty()) return absl::OkStatus();
+    return WithField(Wrong(ToUtf8(absl::StrJoin(lines_, "\n"))), first_field_);
   }
 
  private:
   const absl::string_view text_;
   const absl::string_view name_;
   std::vector<std::string> lines_;
+  std::string first_field_;
 };
 
 // Where `field`, such as "mounts[2].target", is in the text; of a field that is not there, where

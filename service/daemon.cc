@@ -9,15 +9,12 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <thread>
 #include <vector>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "fs/base/io.h"
-#include "fs/base/mutex.h"
 #include "fs/base/status.h"
 #include "fs/image/image.h"
 #include "grpcpp/ext/proto_server_reflection_plugin.h"
@@ -28,6 +25,7 @@
 #include "service/catalog_service.h"
 #include "service/config_holder.h"
 #include "service/configuration.h"
+#include "service/configured_mounts.h"
 #include "service/daemon_service.h"
 #include "service/diff_service.h"
 #include "service/health_service.h"
@@ -43,8 +41,10 @@
 #include "service/mount_service.h"
 #include "service/path_policy.h"
 #include "service/proto_convert.h"
+#include "service/reloader.h"
 #include "service/stats_source.h"
 #include "service/stats_streams.h"
+#include "service/stop_limit.h"
 #include "spdlog/spdlog.h"
 
 namespace pbkfs {
@@ -59,11 +59,13 @@ sigset_t DaemonSignals() {
   return signals;
 }
 
-int WaitForStopSignal() {
+int WaitForStopSignal(Reloader* reloader) {
   const sigset_t signals = DaemonSignals();
   while (true) {
     int signal_number = 0;
-    if (sigwait(&signals, &signal_number) == 0 && signal_number != SIGHUP) return signal_number;
+    if (sigwait(&signals, &signal_number) != 0) continue;
+    if (signal_number != SIGHUP) return signal_number;
+    reloader->RequestReload();
   }
 }
 
@@ -137,6 +139,16 @@ std::string MetricsAddress(const v1::DaemonConfig& config) {
   return config.metrics_address().empty() ? kDefaultMetricsAddress : config.metrics_address();
 }
 
+// Ready means that every mount of the configuration is there.
+void TellServiceManager(MountKeeper& keeper, const std::vector<std::string>& failed) {
+  const std::string text = failed.empty()
+                               ? "serving"
+                               : absl::StrCat("mounts of the configuration that can't be made: ",
+                                              absl::StrJoin(failed, "; "));
+  const absl::Status told = keeper.Serving(failed.empty(), text);
+  if (!told.ok()) spdlog::warn("the service manager can't be told: {}", told.ToString());
+}
+
 absl::StatusOr<std::unique_ptr<MetricsServer>> StartMetrics(const v1::DaemonConfig& config,
                                                             MetricsSources sources) {
   const std::string address = MetricsAddress(config);
@@ -154,48 +166,6 @@ absl::StatusOr<std::unique_ptr<MetricsServer>> StartMetrics(const v1::DaemonConf
   spdlog::error("{}; going on without metrics", std::string(server.status().message()));
   return nullptr;
 }
-
-// Ends the process if it is neither destroyed nor restarted in time.
-class StopLimit {
- public:
-  explicit StopLimit(absl::Duration limit) : limit_(limit), deadline_(absl::Now() + limit) {
-    watch_ = std::thread([this] { Watch(); });
-  }
-  ~StopLimit() {
-    {
-      MutexLock lock(&mutex_);
-      stopped_ = true;
-      changed_.SignalAll();
-    }
-    watch_.join();
-  }
-  void Restart() {
-    MutexLock lock(&mutex_);
-    deadline_ = absl::Now() + limit_;
-  }
-
- private:
-  void Watch() {
-    MutexLock lock(&mutex_);
-    while (!stopped_) {
-      const absl::Duration rest = deadline_ - absl::Now();
-      if (rest <= absl::ZeroDuration()) {
-        spdlog::error(
-            "a mount or a call does not come to its end: the daemon ends without it; diffs are "
-            "recovered when they are mounted again");
-        _exit(1);
-      }
-      changed_.WaitFor(&mutex_, absl::ToChronoMilliseconds(rest));
-    }
-  }
-
-  const absl::Duration limit_;
-  Mutex mutex_;
-  CondVar changed_;
-  absl::Time deadline_ ABSL_GUARDED_BY(mutex_);
-  bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
-  std::thread watch_;  // The last: it uses the others.
-};
 
 }  // namespace
 
@@ -273,16 +243,27 @@ absl::Status RunDaemon(const DaemonOptions& options, v1::DaemonConfig config, co
   }
   facts.config_file = options.config_file;
   facts.state_directory = policy.state_directory();
+  ConfiguredMounts configured_mounts(
+      holder, manager, [&keeper](const auto& failed) { TellServiceManager(*keeper, failed); });
+  const auto not_ready = [&manager, &configured_mounts] {
+    std::vector<std::string> reasons = manager.NotReady();
+    for (std::string& reason : configured_mounts.NotReady()) reasons.push_back(std::move(reason));
+    return reasons;
+  };
   PBKFS_ASSIGN_OR_RETURN(
       const std::unique_ptr<MetricsServer> metrics,
-      StartMetrics(*start_config, {sample_all, [&manager] { return manager.ListMounts(); },
-                                   [&manager] { return manager.NotReady(); }}));
+      StartMetrics(*start_config,
+                   {sample_all, [&manager] { return manager.ListMounts(); }, not_ready}));
   if (metrics != nullptr) {
     const std::string address = MetricsAddress(*start_config);
     facts.metrics_address =
         absl::StrCat(address.substr(0, address.rfind(':') + 1), metrics->port());
   }
-  DaemonServiceImpl daemon_service(manager, holder, client, facts, figures);
+  StatsLogger stats_logger(sample_all, FromProto(start_config->stats_interval()));
+  manager.StartRestoring();
+  configured_mounts.Start();
+  Reloader reloader(options, memory, holder, policy, stats_logger, configured_mounts);
+  DaemonServiceImpl daemon_service(manager, holder, client, reloader, facts, figures);
   PBKFS_ASSIGN_OR_RETURN(
       const std::unique_ptr<grpc::Server> server,
       StartServer(*start_config, {&mount_service, &catalog_service, &diff_service, &daemon_service,
@@ -292,9 +273,6 @@ absl::Status RunDaemon(const DaemonOptions& options, v1::DaemonConfig config, co
                          StartHealthServer(start_config->health_address(), &probe_service));
   PBKFS_ASSIGN_OR_RETURN(std::unique_ptr<Acceptor> acceptor,
                          Acceptor::Start(std::move(listeners), *server));
-  const auto stats_logger =
-      std::make_unique<StatsLogger>(sample_all, FromProto(start_config->stats_interval()));
-  manager.StartRestoring();
   LogEvent(spdlog::level::info, "ready")
       .Field("version", PBKFS_VERSION)
       .Field("pid", static_cast<uint64_t>(getpid()))
@@ -302,11 +280,12 @@ absl::Status RunDaemon(const DaemonOptions& options, v1::DaemonConfig config, co
       .Field("state_dir", policy.state_directory());
   if (client != nullptr) PBKFS_RETURN_IF_ERROR(client->Ready());
 
-  const int signal_number = WaitForStopSignal();
+  const int signal_number = WaitForStopSignal(&reloader);
   LogEvent(spdlog::level::info, "stopping").Field("signal", static_cast<uint64_t>(signal_number));
   stop_limit.emplace(absl::FromChrono(kStopLimit));
   manager.StartDraining();
   for (HealthServiceImpl* health : {&health_service, &probe_service}) health->StartDraining();
+  configured_mounts.Join();
   // Mounts that are in use are waited for; what is not must come to its end.
   const absl::Time patience = absl::Now() + options.stop_timeout;
   const auto hurry = [&stop_limit, patience] {

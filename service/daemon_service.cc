@@ -28,10 +28,12 @@ std::string BuildDescription() {
 }
 
 DaemonServiceImpl::DaemonServiceImpl(const MountManager& manager, const ConfigHolder& config,
-                                     KeeperClient* keeper, DaemonFacts facts, RpcFigures& figures)
+                                     KeeperClient* keeper, Reloader& reloader, DaemonFacts facts,
+                                     RpcFigures& figures)
     : manager_(manager),
       config_(config),
       keeper_(keeper),
+      reloader_(reloader),
       facts_(std::move(facts)),
       figures_(figures) {}
 
@@ -53,11 +55,12 @@ grpc::Status DaemonServiceImpl::GetStatus(grpc::ServerContext* context, const v1
 }
 
 grpc::Status DaemonServiceImpl::Reload(grpc::ServerContext* context,
-                                       const v1::ReloadRequest* request, v1::ReloadResponse*) {
+                                       const v1::ReloadRequest* request,
+                                       v1::ReloadResponse* response) {
   RpcCall call(figures_, *context, "DaemonService.Reload", request);
-  return call.Finish(ReasonError(absl::StatusCode::kFailedPrecondition, reason::kNoConfigFile,
-                                 "the daemon was started without a configuration file, so that "
-                                 "there is nothing to read again; start it with --config FILE"));
+  absl::StatusOr<v1::ReloadResponse> done = reloader_.Reload();
+  if (done.ok()) *response = *std::move(done);
+  return call.Finish(done.status());
 }
 
 grpc::Status DaemonServiceImpl::Upgrade(grpc::ServerContext* context,

@@ -7,9 +7,10 @@
 #include "pbkfs/v1/daemon.grpc.pb.h"
 #include "service/config_holder.h"
 #include "service/daemon_status.h"
-#include "service/metrics/histogram.h"
 #include "service/keeper/mount_keeper.h"
+#include "service/metrics/histogram.h"
 #include "service/mount_manager.h"
+#include "service/reloader.h"
 
 namespace pbkfs {
 
@@ -18,10 +19,9 @@ std::string BuildDescription();
 
 class DaemonServiceImpl final : public v1::DaemonService::Service {
  public:
-  // `manager`, `config`, `keeper` and `figures` outlive the service. `keeper` is null where the
-  // daemon has none.
+  // All but `facts` outlive the service. `keeper` is null where the daemon has none.
   DaemonServiceImpl(const MountManager& manager, const ConfigHolder& config, KeeperClient* keeper,
-                    DaemonFacts facts, RpcFigures& figures);
+                    Reloader& reloader, DaemonFacts facts, RpcFigures& figures);
 
   grpc::Status GetStatus(grpc::ServerContext* context, const v1::GetStatusRequest* request,
                          v1::DaemonStatus* response) override;
@@ -40,6 +40,7 @@ class DaemonServiceImpl final : public v1::DaemonService::Service {
   const MountManager& manager_;
   const ConfigHolder& config_;
   KeeperClient* const keeper_;
+  Reloader& reloader_;
   const DaemonFacts facts_;
   RpcFigures& figures_;
 };

@@ -92,6 +92,9 @@ inline constexpr absl::Duration kOldRequest = absl::Seconds(10);
 // … and again while it, or another one, still is.
 inline constexpr absl::Duration kOldRequestReportPeriod = absl::Minutes(1);
 
+// A mount whose daemon is gone answers at once; one that does not within this time is served.
+inline constexpr std::chrono::seconds kDeadMountAnswer{5};
+
 // A session notices within this time that its mount was detached by somebody else.
 inline constexpr std::chrono::milliseconds kDetachedGrace{1000};
 

@@ -27,6 +27,12 @@ absl::Status Incompatible(const std::string& mount_id, absl::string_view what) {
                                   "another id and target"));
 }
 
+absl::Status Cancelled(const std::string& mount_id) {
+  return absl::CancelledError(absl::StrCat("mount '", mount_id,
+                                           "': the caller does not wait any more, and nothing was "
+                                           "mounted; try again with a longer deadline"));
+}
+
 // The chain in order, "FULL TOW2GV <- DELTA TOW2H7": what the log shows of a new mount.
 std::string ChainText(const v1::Mount& mount) {
   std::string text;
@@ -73,6 +79,14 @@ absl::StatusOr<std::shared_ptr<LiveMount>> MountManager::FindExisting(
   return nullptr;
 }
 
+absl::Status MountManager::CheckNotAwaited(const std::string& mount_id,
+                                           const std::string& target) const {
+  for (const auto& [id, its_target] : awaited_) {
+    if (id == mount_id || its_target == target) return Pending(id);
+  }
+  return absl::OkStatus();
+}
+
 absl::Status MountManager::CheckOthers(const v1::MountRequest& request,
                                        const MountPaths& paths) const {
   if (const uint32_t most = config_.Get()->limits().max_mounts(); slots_.size() >= most) {
@@ -97,16 +111,28 @@ absl::Status MountManager::CheckOthers(const v1::MountRequest& request,
   return absl::OkStatus();
 }
 
-absl::StatusOr<v1::Mount> MountManager::Mount(const v1::MountRequest& original) {
-  PBKFS_ASSIGN_OR_RETURN(
-      const v1::MountRequest request,
-      NormalizeRequest(original, policy_.state_directory(), config_.Get()->defaults()));
+absl::StatusOr<v1::Mount> MountManager::Mount(const v1::MountRequest& request,
+                                              const std::function<bool()>& cancelled) {
+  return MountFor(Origin::kCaller, request, cancelled);
+}
+
+absl::StatusOr<v1::Mount> MountManager::MountFor(Origin origin, const v1::MountRequest& original,
+                                                 const std::function<bool()>& cancelled) {
+  // What is made again is complete: nothing of it comes from the defaults of now.
+  const v1::MountDefaults defaults =
+      origin == Origin::kAgain ? v1::MountDefaults() : config_.Get()->defaults();
+  PBKFS_ASSIGN_OR_RETURN(const v1::MountRequest request,
+                         NormalizeRequest(original, policy_.state_directory(), defaults));
+  if (cancelled()) return Cancelled(request.mount_id());
   {
     // Before the paths are resolved: the target of a mount that exists is not touched.
     MutexLock lock(&mutex_);
     if (draining_) {
       return ReasonError(absl::StatusCode::kUnavailable, reason::kDraining,
                          "the daemon is stopping; try again when it is back");
+    }
+    if (origin == Origin::kCaller) {
+      PBKFS_RETURN_IF_ERROR(CheckNotAwaited(request.mount_id(), request.target()));
     }
     PBKFS_ASSIGN_OR_RETURN(const std::shared_ptr<LiveMount> existing,
                            FindExisting(original, request));
@@ -130,7 +156,7 @@ absl::StatusOr<v1::Mount> MountManager::Mount(const v1::MountRequest& original) 
     PBKFS_ASSIGN_OR_RETURN(const MountPlan plan, MakePlan(request, where));
     return plan.mount;
   }
-  absl::StatusOr<v1::Mount> made = MakeMount(request, where);
+  absl::StatusOr<v1::Mount> made = MakeMount(request, where, cancelled);
   if (!made.ok()) {
     MutexLock lock(&mutex_);
     slots_.erase(request.mount_id());
@@ -149,8 +175,11 @@ absl::StatusOr<MountPlan> MountManager::MakePlan(const v1::MountRequest& request
 }
 
 absl::StatusOr<v1::Mount> MountManager::MakeMount(const v1::MountRequest& request,
-                                                  const RequestPaths& where) {
+                                                  const RequestPaths& where,
+                                                  const std::function<bool()>& cancelled) {
   PBKFS_ASSIGN_OR_RETURN(MountPlan plan, MakePlan(request, where));
+  // The last look: a mount that is made stays, and the same request finds it.
+  if (cancelled()) return Cancelled(request.mount_id());
   PBKFS_ASSIGN_OR_RETURN(const std::shared_ptr<LiveMount> mount,
                          LiveMount::Create(std::move(plan), environment_));
   const v1::Mount description = mount->Describe();
@@ -177,9 +206,11 @@ absl::StatusOr<std::string> MountManager::FindUnmountId(const v1::UnmountRequest
                      "mount_id");
   }
   if (!request.mount_id().empty()) {
+    PBKFS_RETURN_IF_ERROR(CheckNotAwaited(request.mount_id(), ""));
     return slots_.count(request.mount_id()) > 0 ? request.mount_id() : std::string();
   }
   PBKFS_ASSIGN_OR_RETURN(const std::string target, CleanPath("target", request.target()));
+  PBKFS_RETURN_IF_ERROR(CheckNotAwaited("", target));
   for (const auto& [id, slot] : slots_) {
     if (slot.request.target() == target || slot.paths.target == target) return id;
   }
@@ -298,6 +329,8 @@ std::vector<std::string> MountManager::NotReady() const {
 }
 
 bool MountManager::UnmountAll(const std::function<bool()>& hurry) {
+  // What it mounts is to be unmounted too; it mounts nothing more.
+  if (restoring_.joinable()) restoring_.join();
   const absl::Time deadline = absl::Now() + kMaxBusyWait;
   absl::Time report;  // When busy mounts are named next.
   while (true) {

@@ -56,9 +56,16 @@ class MountManager {
   // In the background: finishes what a worker that died had begun, makes the mounts again that
   // ended with the last daemon, and locks the catalogs of mounts that went on without locks.
   void StartRestoring();
+  // Until that is done.
+  void WaitForRestoring() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Takes away the dead mount of a daemon that is gone, at `target`, if it is one of `mount_id`.
+  void CleanTarget(const std::string& mount_id, const std::string& target);
 
-  // The mount that is there now, or would be there.
-  absl::StatusOr<v1::Mount> Mount(const v1::MountRequest& request);
+  // The mount that is there now, or would be there. CANCELLED where `cancelled` says, before
+  // anything is mounted, that nobody waits for the answer.
+  absl::StatusOr<v1::Mount> Mount(
+      const v1::MountRequest& request,
+      const std::function<bool()>& cancelled = [] { return false; });
   // Waits for a busy mount only until `cancelled` says that nobody waits for the answer.
   absl::StatusOr<v1::UnmountResponse> Unmount(
       const v1::UnmountRequest& request,
@@ -108,9 +115,17 @@ class MountManager {
   // The id of the mount that an Unmount names; "" where there is none.
   absl::StatusOr<std::string> FindUnmountId(const v1::UnmountRequest& request) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Whose mounts a request makes: `again` is that of one that an earlier daemon had.
+  enum class Origin : uint8_t { kCaller, kAgain };
+  absl::StatusOr<v1::Mount> MountFor(Origin origin, const v1::MountRequest& original,
+                                     const std::function<bool()>& cancelled);
   // The checks of Mount, and with validate_only all that it does. Otherwise the plan holds locks.
   absl::StatusOr<MountPlan> MakePlan(const v1::MountRequest& request, const RequestPaths& where);
-  absl::StatusOr<v1::Mount> MakeMount(const v1::MountRequest& request, const RequestPaths& where);
+  absl::StatusOr<v1::Mount> MakeMount(const v1::MountRequest& request, const RequestPaths& where,
+                                      const std::function<bool()>& cancelled);
+  // OPERATION_PENDING where a mount with this id or target is still to be made again.
+  absl::Status CheckNotAwaited(const std::string& mount_id, const std::string& target) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // restoring.cc
   void ResumeOne(const v1::MountRecord& record, HeldMount held, absl::Status* status);
   void Restore(const std::vector<v1::MountRecord>& records);
@@ -131,11 +146,15 @@ class MountManager {
 
   mutable Mutex mutex_;
   std::map<std::string, Slot> slots_ ABSL_GUARDED_BY(mutex_);
+  // Mounts of an earlier daemon that are still to be made again, and their targets: nobody else
+  // works on them meanwhile.
+  std::map<std::string, std::string> awaited_ ABSL_GUARDED_BY(mutex_);
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
   bool restored_ ABSL_GUARDED_BY(mutex_) = false;  // What StartRestoring began is done.
   std::map<std::string, FuseFigures::Latency> retired_latency_ ABSL_GUARDED_BY(mutex_);
   Histogram mount_durations_ ABSL_GUARDED_BY(mutex_);
   std::thread restoring_;
+  CondVar restoring_ended_;
 };
 
 }  // namespace pbkfs

@@ -25,7 +25,8 @@ grpc::Status MountServiceImpl::Mount(grpc::ServerContext* context, const v1::Mou
                                      v1::Mount* response) {
   RpcCall call(figures_, *context, "MountService.Mount",
                request->validate_only() ? nullptr : request);
-  return call.Finish(Take(manager_.Mount(*request), response));
+  return call.Finish(
+      Take(manager_.Mount(*request, [context] { return context->IsCancelled(); }), response));
 }
 
 grpc::Status MountServiceImpl::Unmount(grpc::ServerContext* context,

@@ -1,12 +1,13 @@
 // What the mount manager does when it starts: mounts that another worker served go on, mounts that
 // ended with another daemon are made again.
-#include <sys/mount.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <cerrno>
+#include <future>
 #include <map>
-#include <set>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -19,20 +20,40 @@
 namespace pbkfs {
 namespace {
 
-// Takes away what an earlier daemon left at the target: its connection is dead, so that nothing can
-// wait for it.
-void CleanTarget(const v1::MountRecord& record) {
-  const std::string source = absl::StrCat("pbkfs:", record.request().mount_id());
-  for (const MountInfoEntry& entry : ReadMountInfo().value_or(std::vector<MountInfoEntry>())) {
-    if (entry.mount_point != record.target_path() || entry.source != source) continue;
-    const absl::Status detached = DetachFuse(record.target_path());
-    spdlog::info("mount {}: the mount that the last daemon left at {} is detached: {}",
-                 record.request().mount_id(), record.target_path(), detached.ToString());
-  }
-  if (record.made_target()) rmdir(record.target_path().c_str());
+// Whether nothing serves the mount any more. A mount that is served may not answer for long, so
+// that the question is asked in a thread of its own, which ends when the answer comes.
+bool IsDead(const std::string& mount_point) {
+  auto answer = std::make_shared<std::promise<int>>();
+  std::future<int> error = answer->get_future();
+  std::thread([answer, mount_point] {
+    // Never answered from a cache.
+    struct statfs fs;
+    answer->set_value(statfs(mount_point.c_str(), &fs) == 0 ? 0 : errno);
+  }).detach();
+  return error.wait_for(kDeadMountAnswer) == std::future_status::ready && error.get() == ENOTCONN;
 }
 
 }  // namespace
+
+void MountManager::CleanTarget(const std::string& mount_id, const std::string& target) {
+  {
+    MutexLock lock(&mutex_);
+    for (const auto& [id, slot] : slots_) {
+      if (id == mount_id || slot.paths.target == target) return;
+    }
+  }
+  const std::string source = absl::StrCat("pbkfs:", mount_id);
+  for (const MountInfoEntry& entry : ReadMountInfo().value_or(std::vector<MountInfoEntry>())) {
+    if (entry.mount_point != target || entry.source != source || !entry.IsPbkfs()) continue;
+    if (!IsDead(target)) {
+      spdlog::warn("mount {}: another daemon serves it at {}", mount_id, target);
+      continue;
+    }
+    const absl::Status detached = DetachFuse(target);
+    spdlog::info("mount {}: the mount that the last daemon left at {} is detached: {}", mount_id,
+                 target, detached.ToString());
+  }
+}
 
 absl::Status MountManager::Resume(std::vector<HeldMount> held) {
   PBKFS_ASSIGN_OR_RETURN(const std::vector<v1::MountRecord> records, environment_.registry.Load());
@@ -82,7 +103,9 @@ void MountManager::StartRestoring() {
   if (records.ok()) {
     MutexLock lock(&mutex_);
     for (const v1::MountRecord& record : *records) {
-      if (slots_.count(record.request().mount_id()) == 0) missing.push_back(record);
+      if (slots_.count(record.request().mount_id()) > 0) continue;
+      awaited_[record.request().mount_id()] = record.request().target();
+      missing.push_back(record);
     }
   }
   restoring_ = std::thread([this, missing = std::move(missing)] { Restore(missing); });
@@ -98,17 +121,28 @@ void MountManager::Restore(const std::vector<v1::MountRecord>& records) {
       spdlog::error("finishing to unmount {}: {}", mount->id(), response.status().ToString());
     }
   }
-  for (const v1::MountRecord& record : records) RestoreOne(record);
+  for (const v1::MountRecord& record : records) {
+    RestoreOne(record);
+    MutexLock lock(&mutex_);
+    awaited_.erase(record.request().mount_id());
+  }
   {
     MutexLock lock(&mutex_);
     restored_ = true;
+    restoring_ended_.SignalAll();
   }
   LockCatalogs();
 }
 
+void MountManager::WaitForRestoring() {
+  MutexLock lock(&mutex_);
+  while (!restored_) restoring_ended_.Wait(&mutex_);
+}
+
 void MountManager::RestoreOne(const v1::MountRecord& record) {
   const std::string& id = record.request().mount_id();
-  CleanTarget(record);
+  CleanTarget(id, record.target_path());
+  if (record.made_target()) rmdir(record.target_path().c_str());
   absl::Status status;
   if (record.delete_diff()) {
     status = DiffStore::Delete(environment_.io, record.diff_path());
@@ -119,7 +153,7 @@ void MountManager::RestoreOne(const v1::MountRecord& record) {
     // The diff belongs to the backup that "latest" was.
     request.set_backup_id(record.mount().backup_id());
     spdlog::info("mount {}: it is made again", id);
-    status = Mount(request).status();
+    status = MountFor(Origin::kAgain, request, [] { return false; }).status();
   } else {
     spdlog::info("mount {}: it ended with the last boot and is not made again", id);
     status = environment_.registry.Remove(id);

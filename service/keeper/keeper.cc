@@ -128,8 +128,9 @@ void Keeper::HandleSignals() {
       NotifyServiceManager("STOPPING=1\nSTATUS=unmounting").IgnoreError();
       // A worker that is not ready gets it then.
       if (worker_.pid >= 0 && worker_.ready) kill(worker_.pid, signal);
-    } else if (signal == SIGHUP && worker_.pid >= 0 && worker_.ready) {
-      kill(worker_.pid, signal);
+    } else if (signal == SIGHUP) {
+      hangup_ = worker_.pid < 0 || !worker_.ready;
+      if (!hangup_) kill(worker_.pid, signal);
     }
   }
 }

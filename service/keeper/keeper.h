@@ -131,6 +131,7 @@ class Keeper {
   int failed_starts_ = 0;
   Clock::time_point start_at_;  // When the next worker is started, if there is none.
   int stop_signal_ = 0;
+  bool hangup_ = false;  // SIGHUP came while no worker was ready for it.
   bool ended_ = false;
   int exit_code_ = 0;
 };

@@ -167,6 +167,8 @@ void Keeper::WorkerIsReady() {
     replace_self_ = true;
   }
   if (stop_signal_ != 0) kill(worker_.pid, stop_signal_);
+  if (hangup_) kill(worker_.pid, SIGHUP);
+  hangup_ = false;
 }
 
 void Keeper::BeginUpgrade(const KeeperMessage* request) {

@@ -1,0 +1,71 @@
+// Reads the configuration file again and takes over what can change while mounts live. Safe from
+// any thread; one reload at a time.
+#ifndef PBKFS_SERVICE_RELOADER_H_
+#define PBKFS_SERVICE_RELOADER_H_
+
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/statusor.h"
+#include "fs/base/mutex.h"
+#include "pbkfs/v1/daemon.pb.h"
+#include "service/config_holder.h"
+#include "service/config_memory.h"
+#include "service/configured_mounts.h"
+#include "service/metrics/stats_logger.h"
+#include "service/options.h"
+#include "service/path_policy.h"
+
+namespace pbkfs {
+
+// What a reload of `next` does to what is in force.
+struct ConfigChange {
+  v1::DaemonConfig config;           // To be in force.
+  std::vector<std::string> changed;  // As ReloadResponse has them.
+  std::vector<std::string> needs_restart;
+};
+ConfigChange CompareConfigs(const v1::DaemonConfig& current, const v1::DaemonConfig& next);
+
+class Reloader {
+ public:
+  // All but `memory`, which may be null, are there as long as the reloader.
+  Reloader(const DaemonOptions& options, const ConfigMemory* memory, ConfigHolder& config,
+           PathPolicy& policy, StatsLogger& stats_logger, ConfiguredMounts& mounts)
+      : options_(options),
+        memory_(memory),
+        config_(config),
+        policy_(policy),
+        stats_logger_(stats_logger),
+        mounts_(mounts),
+        thread_([this] { Run(); }) {}
+  // Waits for a reload that runs.
+  ~Reloader();
+
+  // FAILED_PRECONDITION (NO_CONFIG_FILE); INVALID_ARGUMENT (INVALID_FIELD), and nothing is changed.
+  absl::StatusOr<v1::ReloadResponse> Reload() ABSL_LOCKS_EXCLUDED(mutex_);
+  // The same in the background, for SIGHUP; the log tells what came of it.
+  void RequestReload() ABSL_LOCKS_EXCLUDED(request_mutex_);
+
+ private:
+  void Run() ABSL_LOCKS_EXCLUDED(request_mutex_);
+
+  const DaemonOptions& options_;
+  const ConfigMemory* const memory_;
+  ConfigHolder& config_;
+  PathPolicy& policy_;
+  StatsLogger& stats_logger_;
+  ConfiguredMounts& mounts_;
+  Mutex mutex_;  // Held during a reload.
+
+  Mutex request_mutex_;
+  CondVar wakeup_;
+  bool requested_ ABSL_GUARDED_BY(request_mutex_) = false;
+  bool stop_ ABSL_GUARDED_BY(request_mutex_) = false;
+  std::thread thread_;  // The last: it uses the others.
+};
+
+}  // namespace pbkfs
+
+#endif  // PBKFS_SERVICE_RELOADER_H_
