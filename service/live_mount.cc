@@ -17,6 +17,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
+#include "fs/base/plain_path.h"
 #include "fs/base/status.h"
 #include "fs/diff/page_cache_evidence.h"
 #include "service/limits.h"
@@ -248,12 +249,16 @@ absl::Status LiveMount::PrepareClone(Overlay& overlay) {
 absl::Status LiveMount::MakeTarget() {
   if (plan_.where.target_exists) return absl::OkStatus();
   const std::string& target = paths().target;
-  if (mkdir(target.c_str(), 0700) != 0) {
+  const absl::StatusOr<PlainParent> parent = OpenPlainParent(target);
+  if (!parent.ok()) return WithField(parent.status(), "target");
+  const int directory = parent->directory.get();
+  if (mkdirat(directory, parent->name.c_str(), 0700) != 0) {
     return WithField(ErrnoError(errno, absl::StrCat("making the target ", target)), "target");
   }
   made_target_ = true;
   const v1::Owner& owner = plan_.mount.owner();
-  if (chown(target.c_str(), owner.uid(), owner.gid()) != 0) {
+  if (fchownat(directory, parent->name.c_str(), owner.uid(), owner.gid(), AT_SYMLINK_NOFOLLOW) !=
+      0) {
     return WithField(ErrnoError(errno, absl::StrCat("giving ", target, " to its owner")), "target");
   }
   return absl::OkStatus();
@@ -286,7 +291,7 @@ void LiveMount::Abandon() {
   const std::string& diff = paths().diff;
   if (access(diff.c_str(), F_OK) == 0) {
     if (absl::Status status = DiffStore::Delete(environment_.io, diff);
-        !status.ok() && rmdir(diff.c_str()) != 0) {
+        !status.ok() && !RemovePlainDirectory(diff).ok()) {
       spdlog::warn("{}: the new diff {} stays behind: {}", id(), diff,
                    std::string(status.message()));
     }
@@ -556,9 +561,9 @@ void LiveMount::ReleaseCatalog() {
 
 void LiveMount::RemoveTarget() {
   if (!made_target_) return;
-  if (rmdir(paths().target.c_str()) != 0) {
-    spdlog::warn("{}: the target {} that was made for the mount stays behind: {}", id(),
-                 paths().target, strerror(errno));
+  if (const absl::Status removed = RemovePlainDirectory(paths().target); !removed.ok()) {
+    spdlog::warn("{}: the target that was made for the mount stays behind: {}", id(),
+                 std::string(removed.message()));
   }
   made_target_ = false;
 }

@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "fs/base/plain_path.h"
 #include "fs/base/status.h"
 #include "fs/base/unique_fd.h"
 #include "fs/catalog/catalog.h"
@@ -34,8 +35,10 @@ absl::Status InvalidField(absl::string_view field, absl::string_view message) {
 }
 
 absl::StatusOr<bool> IsEmptyDirectory(const std::string& path) {
-  DIR* directory = opendir(path.c_str());
+  PBKFS_ASSIGN_OR_RETURN(UniqueFd fd, OpenPlainDirectory(path, O_RDONLY));
+  DIR* directory = fdopendir(fd.get());
   if (directory == nullptr) return ErrnoError(errno, path);
+  fd.Release();
   bool empty = true;
   while (const dirent* entry = readdir(directory)) {
     const absl::string_view name = entry->d_name;

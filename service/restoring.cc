@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "fs/base/plain_path.h"
 #include "fs/base/status.h"
 #include "service/limits.h"
 #include "service/lock_plan.h"
@@ -116,7 +117,7 @@ void MountManager::Restore(const std::vector<v1::MountRecord>& records) {
     if (!mount->half_unmounted()) continue;
     v1::UnmountRequest request;
     request.set_mount_id(mount->id());
-    const auto response = Unmount(request);
+    const auto response = Unmount(request, Caller::Daemon());
     if (!response.ok()) {
       spdlog::error("finishing to unmount {}: {}", mount->id(), response.status().ToString());
     }
@@ -142,7 +143,7 @@ void MountManager::WaitForRestoring() {
 void MountManager::RestoreOne(const v1::MountRecord& record) {
   const std::string& id = record.request().mount_id();
   CleanTarget(id, record.target_path());
-  if (record.made_target()) rmdir(record.target_path().c_str());
+  if (record.made_target()) RemovePlainDirectory(record.target_path()).IgnoreError();
   absl::Status status;
   if (record.delete_diff()) {
     status = DiffStore::Delete(environment_.io, record.diff_path());

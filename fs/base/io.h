@@ -83,9 +83,9 @@ class IoDir {
 class Io {
  public:
   virtual ~Io() = default;
-  // Opens the directory at an absolute path.
+  // Opens the directory at an absolute path, none of whose components is a symbolic link.
   virtual absl::StatusOr<std::unique_ptr<IoDir>> OpenDir(const std::string& path) = 0;
-  // Makes a directory at an absolute path; ALREADY_EXISTS where there is something.
+  // Makes a directory at such a path; ALREADY_EXISTS where there is something.
   virtual absl::Status MakeDir(const std::string& path, mode_t mode) = 0;
 };
 

@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "fs/base/io.h"
+#include "fs/base/plain_path.h"
 #include "fs/base/status.h"
 #include "fs/base/unique_fd.h"
 
@@ -226,13 +227,15 @@ class PosixDir final : public IoDir {
 class PosixIoImpl final : public Io {
  public:
   absl::StatusOr<std::unique_ptr<IoDir>> OpenDir(const std::string& path) override {
-    UniqueFd fd(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (!fd.valid()) return ErrnoError(errno, absl::StrCat("open directory ", path));
+    PBKFS_ASSIGN_OR_RETURN(UniqueFd fd, OpenPlainDirectory(path, O_RDONLY));
     return std::make_unique<PosixDir>(std::move(fd), path);
   }
 
   absl::Status MakeDir(const std::string& path, mode_t mode) override {
-    if (mkdir(path.c_str(), mode) != 0) return ErrnoError(errno, absl::StrCat("mkdir ", path));
+    PBKFS_ASSIGN_OR_RETURN(const PlainParent parent, OpenPlainParent(path));
+    if (mkdirat(parent.directory.get(), parent.name.c_str(), mode) != 0) {
+      return ErrnoError(errno, absl::StrCat("mkdir ", path));
+    }
     return absl::OkStatus();
   }
 };

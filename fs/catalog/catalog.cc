@@ -11,6 +11,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "fs/base/plain_path.h"
 #include "fs/base/status.h"
 #include "fs/catalog/beneath.h"
 #include "fs/catalog/limits.h"
@@ -130,9 +131,9 @@ absl::StatusOr<std::unique_ptr<Catalog>> Catalog::Open(const std::string& store)
   if (!absl::StartsWith(store, "/")) {
     return failed(absl::NotFoundError("the path is not absolute"));
   }
-  const UniqueFd root(open(store.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!root.valid()) return failed(ErrnoError(errno, "cannot open it"));
-  absl::StatusOr<UniqueFd> backups = OpenDirectoryBeneath(root.get(), "backups");
+  const absl::StatusOr<UniqueFd> root = OpenPlainDirectory(store, O_RDONLY);
+  if (!root.ok()) return failed(root.status());
+  absl::StatusOr<UniqueFd> backups = OpenDirectoryBeneath(root->get(), "backups");
   if (!backups.ok()) return failed(backups.status());
   auto catalog = std::make_unique<Catalog>();
   catalog->store_ = store;

@@ -13,6 +13,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "fs/base/plain_path.h"
 #include "fs/base/status.h"
 #include "fs/catalog/limits.h"
 #include "fs/catalog/timeline_history.h"
@@ -141,8 +142,7 @@ absl::StatusOr<std::shared_ptr<const WalArchive>> WalArchive::Open(
   if (segment_bytes < kMinWalSegmentBytes || segment_bytes > kMaxWalSegmentBytes) {
     return absl::InvalidArgumentError(absl::StrCat(segment_bytes, " is no size of a WAL segment"));
   }
-  const UniqueFd root(open(store.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!root.valid()) return ErrnoError(errno, store);
+  PBKFS_ASSIGN_OR_RETURN(const UniqueFd root, OpenPlainDirectory(store, O_RDONLY));
   std::shared_ptr<WalArchive> archive(new WalArchive);
   archive->path_ = absl::StrCat(store, "/wal/", instance);
   absl::StatusOr<UniqueFd> directory =

@@ -1,11 +1,7 @@
 #include "service/keeper/mounter.h"
 
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <sys/mount.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <fstream>
@@ -13,19 +9,12 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/string_view.h"
+#include "fs/base/plain_path.h"
 #include "fs/base/status.h"
 
 namespace pbkfs {
 namespace {
-
-absl::StatusOr<UniqueFd> OpenTarget(const std::string& target) {
-  struct open_how how = {};
-  how.flags = O_PATH | O_DIRECTORY | O_CLOEXEC;
-  how.resolve = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
-  UniqueFd fd(static_cast<int>(syscall(SYS_openat2, AT_FDCWD, target.c_str(), &how, sizeof(how))));
-  if (!fd.valid()) return ErrnoError(errno, absl::StrCat("open mount target ", target));
-  return fd;
-}
 
 // The device number of the mount at `target` as mountinfo prints it, "" where it is not there.
 std::string DeviceOf(const std::string& target) {
@@ -48,6 +37,14 @@ void SetReadAhead(const std::string& target, int kib) {
   setting << kib;
 }
 
+// What is mounted at `target`, and nothing else that a link on the way leads to.
+absl::Status Unmount(const std::string& target, int flags, absl::string_view what) {
+  PBKFS_ASSIGN_OR_RETURN(const PlainParent parent, OpenPlainParent(target));
+  const std::string at = absl::StrCat("/proc/self/fd/", parent.directory.get(), "/", parent.name);
+  if (umount2(at.c_str(), flags) != 0) return ErrnoError(errno, absl::StrCat(what, target));
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<UniqueFd> OpenFuse() {
@@ -60,7 +57,7 @@ absl::StatusOr<UniqueFd> OpenFuse() {
 }
 
 absl::Status MountFuse(const FuseMountOptions& options, const UniqueFd& fuse) {
-  PBKFS_ASSIGN_OR_RETURN(const UniqueFd target, OpenTarget(options.target));
+  PBKFS_ASSIGN_OR_RETURN(const UniqueFd target, OpenPlainDirectory(options.target, O_PATH));
   const std::string data = absl::StrFormat(
       "fd=%d,rootmode=40700,user_id=0,group_id=0,default_permissions,allow_other", fuse.get());
   const std::string source = absl::StrCat("pbkfs:", options.mount_id);
@@ -74,15 +71,11 @@ absl::Status MountFuse(const FuseMountOptions& options, const UniqueFd& fuse) {
 }
 
 absl::Status UnmountFuse(const std::string& target) {
-  if (umount2(target.c_str(), UMOUNT_NOFOLLOW) == 0) return absl::OkStatus();
-  return ErrnoError(errno, absl::StrCat("unmount ", target));
+  return Unmount(target, UMOUNT_NOFOLLOW, "unmount ");
 }
 
 absl::Status DetachFuse(const std::string& target) {
-  if (umount2(target.c_str(), MNT_FORCE | MNT_DETACH | UMOUNT_NOFOLLOW) == 0) {
-    return absl::OkStatus();
-  }
-  return ErrnoError(errno, absl::StrCat("detach ", target));
+  return Unmount(target, MNT_FORCE | MNT_DETACH | UMOUNT_NOFOLLOW, "detach ");
 }
 
 }  // namespace pbkfs
