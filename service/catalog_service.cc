@@ -5,6 +5,7 @@
 #include "absl/strings/match.h"
 #include "fs/base/status.h"
 #include "fs/catalog/chain.h"
+#include "fs/catalog/lineage.h"
 #include "service/proto_convert.h"
 #include "service/rpc_call.h"
 #include "service/utf8.h"
@@ -17,8 +18,8 @@ void SetTime(int64_t seconds, google::protobuf::Timestamp* (v1::Backup::*field)(
   if (seconds != 0) (out->*field)()->set_seconds(seconds);
 }
 
-void FillBackup(const Instance& instance, const std::vector<Backup>& backups, const Backup& backup,
-                bool force, v1::Backup* out) {
+void FillBackup(const Instance& instance, const Lineage& lineage, const Backup& backup,
+                v1::Backup* out) {
   const BackupControl& control = backup.control;
   out->set_backup_id(ToUtf8(backup.id));
   out->set_instance(ToUtf8(instance.name()));
@@ -41,7 +42,7 @@ void FillBackup(const Instance& instance, const std::vector<Backup>& backups, co
   out->set_pgdata_bytes(control.pgdata_bytes);
   out->set_note(ToUtf8(control.note));
   out->set_logical_bytes(-1);
-  const absl::Status mountable = CheckMountable(backups, backup, force);
+  const absl::Status mountable = lineage.Check(backup);
   out->set_mountable(mountable.ok());
   if (!mountable.ok()) {
     out->set_unmountable_reason(ReasonOf(mountable));
@@ -91,8 +92,9 @@ absl::Status CatalogServiceImpl::DoListBackups(const v1::ListBackupsRequest& req
     PBKFS_ASSIGN_OR_RETURN(const std::shared_ptr<const Instance> instance,
                            catalog->OpenInstance(name));
     PBKFS_ASSIGN_OR_RETURN(const std::vector<Backup> backups, instance->ListBackups());
+    const Lineage lineage(backups, false);
     for (const Backup& backup : backups) {
-      FillBackup(*instance, backups, backup, false, response->add_backups());
+      FillBackup(*instance, lineage, backup, response->add_backups());
     }
   }
   return absl::OkStatus();
@@ -110,7 +112,7 @@ absl::Status CatalogServiceImpl::DoGetBackup(const v1::GetBackupRequest& request
                          catalog->OpenInstance(request.instance()));
   PBKFS_ASSIGN_OR_RETURN(const std::vector<Backup> backups, instance->ListBackups());
   PBKFS_ASSIGN_OR_RETURN(const Backup* const backup, FindBackup(backups, request.backup_id()));
-  FillBackup(*instance, backups, *backup, request.force(), response);
+  FillBackup(*instance, Lineage(backups, request.force()), *backup, response);
   for (const std::string& directory : backup->control.external_dirs) {
     response->add_external_directories(ToUtf8(directory));
   }

@@ -9,7 +9,7 @@
 #include "fs/base/status.h"
 #include "fs/catalog/archive_wal.h"
 #include "fs/catalog/catalog.h"
-#include "fs/catalog/chain.h"
+#include "fs/catalog/lineage.h"
 #include "fs/catalog/lower_wal.h"
 #include "fs/catalog/recovery_scan.h"
 #include "fs/diff/binding.h"
@@ -278,11 +278,11 @@ absl::Status BackupChooser::Load() {
 }
 
 std::vector<const Backup*> BackupChooser::Candidates(absl::Duration slack) const {
+  const Lineage lineage(backups_, request_.force());
   std::vector<const Backup*> candidates;
   for (auto backup = backups_.rbegin(); backup != backups_.rend(); ++backup) {
     const BackupControl& control = backup->control;
-    if (CheckMountable(backups_, *backup, request_.force()).ok() &&
-        MayEndBefore(control, target_, slack) &&
+    if (lineage.Check(*backup).ok() && MayEndBefore(control, target_, slack) &&
         FindTimelinePath(archive_.get(), control.timeline, control.stop_lsn,
                          request_.recovery().timeline())
             .ok()) {
@@ -315,8 +315,9 @@ absl::StatusOr<std::string> BackupChooser::FindByScan(
 
 absl::Status BackupChooser::NoBackup() const {
   const std::string target = absl::StrCat("recovery target ", RecoveryText(request_.recovery()));
+  const Lineage lineage(backups_, request_.force());
   for (const Backup& backup : backups_) {
-    if (!CheckMountable(backups_, backup, request_.force()).ok()) continue;
+    if (!lineage.Check(backup).ok()) continue;
     absl::StatusOr<std::shared_ptr<const Image>> image =
         images_.Get(instance_, backup.id, request_.force());
     if (!image.ok()) continue;

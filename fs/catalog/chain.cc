@@ -5,165 +5,19 @@
 #include <iterator>
 #include <utility>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "fs/base/status.h"
 #include "fs/catalog/limits.h"
+#include "fs/catalog/lineage.h"
 
 namespace pbkfs {
 namespace {
 
-absl::Status NotUsable(absl::string_view what) {
-  return WithField(
-      ReasonError(absl::StatusCode::kFailedPrecondition, reason::kBackupNotUsable, what),
-      "backup_id");
-}
-absl::Status Incomplete(absl::string_view what) {
-  return WithField(
-      ReasonError(absl::StatusCode::kFailedPrecondition, reason::kChainIncomplete, what),
-      "backup_id");
-}
 absl::Status Corrupt(absl::string_view what) {
   return ReasonError(absl::StatusCode::kDataLoss, reason::kCatalogCorrupt, what);
-}
-absl::Status Unsupported(absl::string_view what) {
-  return ReasonError(absl::StatusCode::kUnimplemented, reason::kUnsupportedFormat, what);
-}
-
-// What a user can do about a backup of this status.
-absl::string_view NextStep(BackupStatus status) {
-  switch (status) {
-    case BackupStatus::kCorrupt:
-    case BackupStatus::kOrphan:
-      return "validate it with pg_probackup, mount another backup, or mount with --force";
-    case BackupStatus::kRunning:
-      return "wait until the backup is finished, or mount an older one";
-    case BackupStatus::kMerging:
-      return "its files are being replaced: wait for the merge or finish it with \"pg_probackup "
-             "merge\", then mount again";
-    case BackupStatus::kMerged:
-      return "finish the merge with \"pg_probackup merge\", then mount again";
-    case BackupStatus::kDeleting:
-    case BackupStatus::kDeleted:
-      return "it is being deleted; mount another backup";
-    default:
-      return "mount another backup, or take a new one";
-  }
-}
-
-bool IsStatusUsable(BackupStatus status, bool force) {
-  if (status == BackupStatus::kOk || status == BackupStatus::kDone) return true;
-  return force && (status == BackupStatus::kCorrupt || status == BackupStatus::kOrphan);
-}
-
-absl::Status CheckStatus(const Backup& member, bool force) {
-  if (!member.problem.empty()) {
-    return NotUsable(absl::StrCat("backup ", member.id, " can't be used: ", member.problem,
-                                  "; mount another backup, or repair its directory ",
-                                  member.directory));
-  }
-  if (IsStatusUsable(member.control.status, force)) return absl::OkStatus();
-  if (!member.merged_from.empty()) return absl::OkStatus();
-  const std::string status =
-      member.control.status_text.empty() ? "UNKNOWN" : absl::CHexEscape(member.control.status_text);
-  return NotUsable(absl::StrCat("backup ", member.id, " has the status ", status, "; ",
-                                NextStep(member.control.status)));
-}
-
-absl::Status CheckFormat(const Backup& member) {
-  const BackupControl& control = member.control;
-  if (control.block_size != kPageBytes || control.wal_block_size != kPageBytes) {
-    return Unsupported(absl::StrCat("backup ", member.id, " has block-size ", control.block_size,
-                                    " and xlog-block-size ", control.wal_block_size, "; only ",
-                                    kPageBytes, " is supported"));
-  }
-  if (control.program_version < kMinProgramVersion) {
-    return Unsupported(absl::StrCat(
-        "backup ", member.id, " was made by pg_probackup ",
-        control.program_version == 0 ? "of unknown version" : control.program_version_text,
-        "; backups are supported from 2.0.17 on: take a new FULL backup with a newer "
-        "pg_probackup"));
-  }
-  if (control.program_version >= kEndProgramVersion) {
-    return Unsupported(absl::StrCat(
-        "backup ", member.id, " was made by pg_probackup ", control.program_version_text,
-        ", which is newer than this version of pbkfs knows; use a newer "
-        "pbkfs"));
-  }
-  return absl::OkStatus();
-}
-
-// What must hold between a backup and its parent.
-absl::Status CheckLink(const Backup& parent, const Backup& child) {
-  const auto contradiction = [&](absl::string_view what) {
-    return Corrupt(absl::StrCat("backup ", child.id, " contradicts its parent ", parent.id, ": ",
-                                what, "; validate both with pg_probackup"));
-  };
-  const BackupControl& above = child.control;
-  const BackupControl& below = parent.control;
-  if (below.start_time >= above.start_time) return contradiction("the parent is not older");
-  if (below.server_version != above.server_version) {
-    return contradiction("the server-version differs");
-  }
-  // Unfinished backups have no LSNs yet; only `force` brings them here.
-  if (below.start_lsn > above.start_lsn && above.start_lsn != 0) {
-    return contradiction("the parent's start-lsn is higher");
-  }
-  if (below.stop_lsn > above.stop_lsn && above.stop_lsn != 0) {
-    return contradiction("the parent's stop-lsn is higher");
-  }
-  return absl::OkStatus();
-}
-
-using BackupsById = absl::flat_hash_map<absl::string_view, const Backup*>;
-
-// After a crash in a merge two directories can claim one id; the one that is named like it wins.
-BackupsById IndexById(const std::vector<Backup>& backups) {
-  BackupsById by_id;
-  by_id.reserve(backups.size());
-  for (const Backup& backup : backups) {
-    const auto [place, inserted] = by_id.emplace(backup.id, &backup);
-    if (!inserted && backup.directory == backup.id) place->second = &backup;
-  }
-  return by_id;
-}
-
-absl::StatusOr<std::vector<const Backup*>> Walk(const BackupsById& by_id, const Backup& tip,
-                                                bool force) {
-  std::vector<const Backup*> chain = {&tip};
-  while (true) {
-    const Backup& member = *chain.back();
-    absl::Status status = CheckStatus(member, force);
-    if (status.ok()) status = CheckFormat(member);
-    if (status.ok() && chain.size() > 1) status = CheckLink(member, *chain[chain.size() - 2]);
-    if (!status.ok()) {
-      if (&member == &tip) return status;
-      return Annotate(status, absl::StrCat("the chain of backup ", tip.id, " is not usable"));
-    }
-    if (member.control.mode == BackupMode::kFull) break;
-    const std::string& parent_id = member.control.parent_id;
-    if (member.control.mode == BackupMode::kUnknown || parent_id.empty()) {
-      return Incomplete(absl::StrCat("the chain of backup ", tip.id, " ends in ", member.id,
-                                     ", which is not a FULL and names no parent; mount another "
-                                     "backup"));
-    }
-    const auto parent = by_id.find(parent_id);
-    if (parent == by_id.end()) {
-      return Incomplete(absl::StrCat("backup ", member.id, " needs its parent ", parent_id,
-                                     ", which is not in the catalog; restore that directory, or "
-                                     "mount a backup of another chain"));
-    }
-    if (chain.size() == kMaxChainLength) {
-      return Incomplete(absl::StrCat("the chain of backup ", tip.id, " has more than ",
-                                     kMaxChainLength, " members"));
-    }
-    chain.push_back(parent->second);
-  }
-  std::reverse(chain.begin(), chain.end());
-  return chain;
 }
 
 absl::StatusOr<std::unique_ptr<ChainMember>> LoadControl(const Instance& instance,
@@ -263,21 +117,17 @@ absl::StatusOr<OpenedFile> Chain::Open(size_t index, absl::string_view path) con
 
 absl::StatusOr<std::vector<const Backup*>> FindChain(const std::vector<Backup>& backups,
                                                      const Backup& backup, bool force) {
-  return Walk(IndexById(backups), backup, force);
-}
-
-absl::Status CheckMountable(const std::vector<Backup>& backups, const Backup& backup, bool force) {
-  return FindChain(backups, backup, force).status();
+  return Lineage(backups, force).ChainOf(backup);
 }
 
 absl::StatusOr<const Backup*> FindBackup(const std::vector<Backup>& backups, absl::string_view id) {
   const auto not_found = [](absl::string_view what) {
     return ReasonError(absl::StatusCode::kNotFound, reason::kBackupNotFound, what);
   };
-  const BackupsById by_id = IndexById(backups);
+  const Lineage lineage(backups, false);
   if (id.empty() || absl::EqualsIgnoreCase(id, "latest")) {
     for (auto backup = backups.rbegin(); backup != backups.rend(); ++backup) {
-      if (Walk(by_id, *backup, false).ok()) return &*backup;
+      if (lineage.Check(*backup).ok()) return &*backup;
     }
     return not_found(backups.empty()
                          ? "the instance has no backups; take one with pg_probackup"
@@ -289,8 +139,7 @@ absl::StatusOr<const Backup*> FindBackup(const std::vector<Backup>& backups, abs
                                   "' is not a backup id; \"pg_probackup show\" lists them"));
   }
   const std::string normal = FormatBackupId(*wanted);
-  const auto found = by_id.find(normal);
-  if (found != by_id.end()) return found->second;
+  if (const Backup* const found = lineage.Find(normal); found != nullptr) return found;
   for (const Backup& backup : backups) {
     if (backup.merged_from != normal) continue;
     return not_found(

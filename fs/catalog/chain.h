@@ -53,12 +53,8 @@ struct Chain {
   std::unique_ptr<ChainWatch> watch;
 };
 
-// Whether `backup` could be mounted given all backups of its instance: OK, or the error that a
-// mount would give. Looks at control files only.
-absl::Status CheckMountable(const std::vector<Backup>& backups, const Backup& backup, bool force);
-
-// The members of the chain of `backup`, FULL first. NOT mountable chains give the same errors as
-// CheckMountable.
+// The members of the chain of `backup`, FULL first, or the error that a mount would give
+// (lineage.h). Looks at control files only.
 absl::StatusOr<std::vector<const Backup*>> FindChain(const std::vector<Backup>& backups,
                                                      const Backup& backup, bool force);
 

@@ -74,8 +74,8 @@ TEST_F(ChainTest, LatestIsTheNewestThatCanBeMounted) {
   ASSERT_TRUE(backups.ok());
   EXPECT_EQ(backups->size(), 3u);
   EXPECT_EQ((*FindBackup(*backups, "latest"))->id, full);
-  EXPECT_TRUE(CheckMountable(*backups, (*backups)[0], false).ok());
-  EXPECT_FALSE(CheckMountable(*backups, (*backups)[1], false).ok());
+  EXPECT_TRUE(FindChain(*backups, (*backups)[0], false).ok());
+  EXPECT_FALSE(FindChain(*backups, (*backups)[1], false).ok());
 }
 
 TEST_F(ChainTest, AnUnknownIdNamesTheClosest) {

@@ -58,7 +58,7 @@ TEST_F(MergedTest, AMergedFullIsServedAsItsDestinationOnceThatIsGone) {
     ASSERT_EQ(backups->size(), 2u) << "each id once";
     EXPECT_EQ((*backups)[0].id, delta_);
     EXPECT_EQ((*backups)[0].merged_from, full_);
-    EXPECT_TRUE(CheckMountable(*backups, (*backups)[0], false).ok());
+    EXPECT_TRUE(FindChain(*backups, (*backups)[0], false).ok());
   };
   Edit(Control(delta_), "status = MERGING", "status = DELETING");
   check("the destination is being deleted");
