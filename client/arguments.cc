@@ -1,6 +1,7 @@
 #include "client/arguments.h"
 
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "client/status_macros.h"
@@ -18,6 +19,9 @@ struct Option {
 
 constexpr Option kOptions[] = {
     {"address", true, ""},
+    {"tls-ca", true, ""},
+    {"tls-cert", true, ""},
+    {"tls-key", true, ""},
     {"output", true, ""},
     {"help", false, ""},
     {"version", false, ""},
@@ -107,8 +111,13 @@ absl::Status JoinCommandWords(Arguments* arguments) {
 absl::StatusOr<std::string> NormalAddress(const std::string& address) {
   if (absl::StartsWith(address, "/")) return absl::StrCat("unix:", address);
   if (absl::StartsWith(address, "unix:") && address.size() > 5) return address;
-  return Usage(absl::StrCat("address '", address,
-                            "': TCP needs TLS, which this version does not have; use unix:PATH"));
+  const size_t colon = address.rfind(':');
+  int port = -1;
+  if (colon != std::string::npos && colon != 0 &&
+      absl::SimpleAtoi(address.substr(colon + 1), &port) && port > 0 && port <= 65535) {
+    return address;
+  }
+  return Usage(absl::StrCat("address '", address, "': use unix:PATH or HOST:PORT"));
 }
 
 absl::Status TakeGlobals(const std::string& environment_address, Arguments* arguments) {

@@ -7,6 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "client/arguments.h"
+#include "client/channel.h"
 #include "client/diff_output.h"
 #include "client/errors.h"
 #include "client/help.h"
@@ -14,8 +15,6 @@
 #include "client/stats_output.h"
 #include "grpcpp/channel.h"
 #include "grpcpp/client_context.h"
-#include "grpcpp/create_channel.h"
-#include "grpcpp/security/credentials.h"
 #include "pbkfs/v1/catalog.grpc.pb.h"
 #include "pbkfs/v1/diff_service.grpc.pb.h"
 #include "pbkfs/v1/mount.grpc.pb.h"
@@ -30,9 +29,13 @@ constexpr std::chrono::minutes kCallTimeout{10};
 // One run: the arguments, where to print, and the daemon.
 class Session {
  public:
-  Session(const Arguments& arguments, const std::string& directory, std::ostream& out,
-          std::ostream& err)
-      : arguments_(arguments), directory_(directory), out_(out), err_(err) {}
+  Session(const Arguments& arguments, std::shared_ptr<grpc::Channel> channel,
+          const std::string& directory, std::ostream& out, std::ostream& err)
+      : arguments_(arguments),
+        channel_(std::move(channel)),
+        directory_(directory),
+        out_(out),
+        err_(err) {}
 
   int Run() {
     if (arguments_.command == "mount") return Mount();
@@ -181,9 +184,7 @@ class Session {
     return kExitUsage;
   }
 
-  std::shared_ptr<grpc::Channel> Channel() const {
-    return grpc::CreateChannel(arguments_.address, grpc::InsecureChannelCredentials());
-  }
+  const std::shared_ptr<grpc::Channel>& Channel() const { return channel_; }
   std::unique_ptr<v1::MountService::Stub> Mounts() const {
     return v1::MountService::NewStub(Channel());
   }
@@ -195,6 +196,7 @@ class Session {
   }
 
   const Arguments& arguments_;
+  const std::shared_ptr<grpc::Channel> channel_;
   const std::string& directory_;
   std::ostream& out_;
   std::ostream& err_;
@@ -221,7 +223,12 @@ int RunClient(const std::vector<std::string>& words, const std::string& environm
     err << HelpText("");
     return kExitUsage;
   }
-  return Session(*arguments, directory, out, err).Run();
+  absl::StatusOr<std::shared_ptr<grpc::Channel>> channel = MakeChannel(*arguments);
+  if (!channel.ok()) {
+    err << "pbkfs: " << channel.status().message() << "\nnext step: see pbkfs --help\n";
+    return kExitUsage;
+  }
+  return Session(*arguments, *std::move(channel), directory, out, err).Run();
 }
 
 }  // namespace pbkfs::client

@@ -1,6 +1,7 @@
 #include "client/errors.h"
 
 #include "absl/status/status.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
@@ -48,7 +49,11 @@ std::string ErrorText(absl::string_view command, const CallError& error,
   if (code == absl::StatusCode::kUnavailable && reason.empty()) {
     absl::StrAppend(&text, "no daemon answers at ", address, " (", error.message,
                     ")\nnext step: is pbkfsd running? name its socket with --address or "
-                    "PBKFS_ADDRESS\n");
+                    "PBKFS_ADDRESS",
+                    absl::StartsWith(address, "unix:")
+                        ? "\n"
+                        : "; does its certificate name this host, and does its client_ca_file "
+                          "know who signed yours?\n");
     return text;
   }
   if (code == absl::StatusCode::kUnimplemented && reason.empty()) {

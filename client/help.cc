@@ -16,8 +16,11 @@ constexpr char kMain[] = R"(pbkfs: mounts pg_probackup backups through pbkfsd
   backups    the backups of a catalog, and whether they can be mounted
   diff       list, check and delete what mounts wrote
 
-  --address ADDR   the daemon's socket: unix:PATH or PATH. Without it PBKFS_ADDRESS,
+  --address ADDR   the daemon: unix:PATH or PATH, or HOST:PORT. Without it PBKFS_ADDRESS,
                    else unix:/run/pbkfs/pbkfsd.sock
+  --tls-ca FILE --tls-cert FILE --tls-key FILE
+                   for HOST:PORT: who signed the daemon's certificate, our own certificate and its
+                   key, in PEM format. Without them PBKFS_TLS_CA, PBKFS_TLS_CERT and PBKFS_TLS_KEY
   -o table|json    json prints the answer as proto3 JSON on stdout and nothing else there
   --version        print the version
   --help           print this; pbkfs COMMAND --help for one command

@@ -11,6 +11,7 @@ pkg_check_modules(ZSTD REQUIRED IMPORTED_TARGET libzstd)
 find_package(Protobuf REQUIRED)  # module mode: Debian ships no usable config file
 if(PBKFS_SERVICE)
   find_package(gRPC CONFIG REQUIRED)
+  find_package(OpenSSL REQUIRED)
   find_package(prometheus-cpp CONFIG REQUIRED)
 endif()
 if(PBKFS_TESTS)

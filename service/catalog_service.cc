@@ -53,8 +53,8 @@ void FillBackup(const Instance& instance, const Lineage& lineage, const Backup& 
 }  // namespace
 
 CatalogServiceImpl::CatalogServiceImpl(const PathPolicy& policy, ImageRegistry& images,
-                                       RpcFigures& figures)
-    : policy_(policy), images_(images), figures_(figures) {}
+                                       CallGate& gate)
+    : policy_(policy), images_(images), gate_(gate) {}
 
 absl::StatusOr<std::unique_ptr<Catalog>> CatalogServiceImpl::OpenCatalog(
     const std::string& store) const {
@@ -135,22 +135,22 @@ absl::Status CatalogServiceImpl::DoGetBackup(const v1::GetBackupRequest& request
 grpc::Status CatalogServiceImpl::ListInstances(grpc::ServerContext* context,
                                                const v1::ListInstancesRequest* request,
                                                v1::ListInstancesResponse* response) {
-  RpcCall call(figures_, *context, "CatalogService.ListInstances", nullptr);
-  return call.Finish(DoListInstances(*request, response));
+  RpcCall call(gate_, *context, "CatalogService.ListInstances", nullptr);
+  return call.Run([&](const Caller&) { return DoListInstances(*request, response); });
 }
 
 grpc::Status CatalogServiceImpl::ListBackups(grpc::ServerContext* context,
                                              const v1::ListBackupsRequest* request,
                                              v1::ListBackupsResponse* response) {
-  RpcCall call(figures_, *context, "CatalogService.ListBackups", nullptr);
-  return call.Finish(DoListBackups(*request, response));
+  RpcCall call(gate_, *context, "CatalogService.ListBackups", nullptr);
+  return call.Run([&](const Caller&) { return DoListBackups(*request, response); });
 }
 
 grpc::Status CatalogServiceImpl::GetBackup(grpc::ServerContext* context,
                                            const v1::GetBackupRequest* request,
                                            v1::Backup* response) {
-  RpcCall call(figures_, *context, "CatalogService.GetBackup", nullptr);
-  return call.Finish(DoGetBackup(*request, response));
+  RpcCall call(gate_, *context, "CatalogService.GetBackup", nullptr);
+  return call.Run([&](const Caller&) { return DoGetBackup(*request, response); });
 }
 
 }  // namespace pbkfs

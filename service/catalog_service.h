@@ -8,8 +8,8 @@
 #include "absl/status/statusor.h"
 #include "fs/catalog/catalog.h"
 #include "pbkfs/v1/catalog.grpc.pb.h"
+#include "service/call_gate.h"
 #include "service/image_registry.h"
-#include "service/metrics/histogram.h"
 #include "service/path_policy.h"
 
 namespace pbkfs {
@@ -17,7 +17,7 @@ namespace pbkfs {
 class CatalogServiceImpl final : public v1::CatalogService::Service {
  public:
   // All outlive the service.
-  CatalogServiceImpl(const PathPolicy& policy, ImageRegistry& images, RpcFigures& figures);
+  CatalogServiceImpl(const PathPolicy& policy, ImageRegistry& images, CallGate& gate);
 
   grpc::Status ListInstances(grpc::ServerContext* context, const v1::ListInstancesRequest* request,
                              v1::ListInstancesResponse* response) override;
@@ -36,7 +36,7 @@ class CatalogServiceImpl final : public v1::CatalogService::Service {
 
   const PathPolicy& policy_;
   ImageRegistry& images_;
-  RpcFigures& figures_;
+  CallGate& gate_;
 };
 
 }  // namespace pbkfs

@@ -116,7 +116,6 @@ class Checker {
   }
 
   void CheckTcp(const std::string& field, const v1::Listener& listener) {
-    Add(field + ".address", "HOST:PORT is not served by this version; use unix:PATH");
     if (listener.mode() != 0) Add(field + ".mode", "is for unix sockets");
     if (!listener.group().empty()) Add(field + ".group", "is for unix sockets");
     if (!listener.has_tls()) {

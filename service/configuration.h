@@ -11,6 +11,7 @@
 
 #include "absl/status/statusor.h"
 #include "pbkfs/v1/config.pb.h"
+#include "service/keeper/unix_socket.h"
 #include "service/options.h"
 
 namespace pbkfs {
@@ -25,6 +26,9 @@ absl::StatusOr<v1::DaemonConfig> LoadConfiguration(const DaemonOptions& options)
 
 // The paths of the unix sockets among the listeners.
 std::vector<std::string> SocketPaths(const v1::DaemonConfig& config);
+
+// Where to listen, in the order of the listeners.
+std::vector<ListenAddress> ListenAddresses(const v1::DaemonConfig& config);
 
 }  // namespace pbkfs
 

@@ -29,7 +29,7 @@ ConfiguredMounts::Result ConfiguredMounts::MakeMissing() {
         request.mount_id().empty() ? MountIdFromTarget(request.target()) : request.mount_id();
     const bool was_there = manager_.Find(id) != nullptr;
     manager_.CleanTarget(id, request.target());
-    const absl::StatusOr<v1::Mount> mount = manager_.Mount(request);
+    const absl::StatusOr<v1::Mount> mount = manager_.Mount(request, Caller::Daemon());
     if (mount.ok()) {
       if (!was_there) result.made.push_back(id);
       continue;

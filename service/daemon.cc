@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <memory>
 #include <optional>
 #include <string>
@@ -17,10 +18,11 @@
 #include "fs/base/io.h"
 #include "fs/base/status.h"
 #include "fs/image/image.h"
-#include "grpcpp/ext/proto_server_reflection_plugin.h"
 #include "grpcpp/server.h"
 #include "grpcpp/server_builder.h"
 #include "service/acceptor.h"
+#include "service/api_server.h"
+#include "service/call_gate.h"
 #include "service/catalog_lock.h"
 #include "service/catalog_service.h"
 #include "service/config_holder.h"
@@ -40,6 +42,7 @@
 #include "service/mount_registry.h"
 #include "service/mount_service.h"
 #include "service/path_policy.h"
+#include "service/peer_table.h"
 #include "service/proto_convert.h"
 #include "service/reloader.h"
 #include "service/stats_source.h"
@@ -103,22 +106,10 @@ absl::StatusOr<std::unique_ptr<grpc::Server>> StartHealthServer(const std::strin
   return server;
 }
 
-absl::StatusOr<std::unique_ptr<grpc::Server>> StartServer(
-    const v1::DaemonConfig& config, const std::vector<grpc::Service*>& services) {
-  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
-  // It listens nowhere: the acceptor brings its connections.
-  grpc::ServerBuilder builder;
-  builder.SetMaxReceiveMessageSize(static_cast<int>(config.limits().max_request_bytes()));
-  for (grpc::Service* service : services) builder.RegisterService(service);
-  std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
-  if (server == nullptr) return absl::InternalError("gRPC starts no server");
-  return server;
-}
-
 absl::StatusOr<std::vector<UniqueFd>> Listen(const v1::DaemonConfig& config) {
   std::vector<UniqueFd> listeners;
-  for (const std::string& path : SocketPaths(config)) {
-    PBKFS_ASSIGN_OR_RETURN(UniqueFd listener, ListenAt(path));
+  for (const ListenAddress& address : ListenAddresses(config)) {
+    PBKFS_ASSIGN_OR_RETURN(UniqueFd listener, ListenAt(address));
     listeners.push_back(std::move(listener));
   }
   return listeners;
@@ -231,10 +222,12 @@ absl::Status RunDaemon(const DaemonOptions& options, v1::DaemonConfig config, co
   StatsStreams streams({[&stats](const std::string& id) { return stats.Sample(id); },
                         [&manager](const std::string& id) { return manager.Find(id) != nullptr; }},
                        figures);
-  MountServiceImpl mount_service(manager, stats, streams, figures);
-  CatalogServiceImpl catalog_service(policy, images, figures);
-  DiffServiceImpl diff_service(policy, manager, images, PosixIo(), figures);
-  HealthServiceImpl health_service(manager);
+  PeerTable peers;
+  CallGate gate(holder, peers, figures);
+  MountServiceImpl mount_service(manager, stats, streams, gate);
+  CatalogServiceImpl catalog_service(policy, images, gate);
+  DiffServiceImpl diff_service(policy, manager, images, PosixIo(), gate);
+  HealthServiceImpl health_service(manager, &gate);
   DaemonFacts facts;
   facts.start_time = absl::Now();
   facts.build = BuildDescription();
@@ -252,8 +245,9 @@ absl::Status RunDaemon(const DaemonOptions& options, v1::DaemonConfig config, co
   };
   PBKFS_ASSIGN_OR_RETURN(
       const std::unique_ptr<MetricsServer> metrics,
-      StartMetrics(*start_config,
-                   {sample_all, [&manager] { return manager.ListMounts(); }, not_ready}));
+      StartMetrics(
+          *start_config,
+          {sample_all, [&manager] { return manager.ListMounts(Caller::Daemon()); }, not_ready}));
   if (metrics != nullptr) {
     const std::string address = MetricsAddress(*start_config);
     facts.metrics_address =
@@ -263,16 +257,18 @@ absl::Status RunDaemon(const DaemonOptions& options, v1::DaemonConfig config, co
   manager.StartRestoring();
   configured_mounts.Start();
   Reloader reloader(options, memory, holder, policy, stats_logger, configured_mounts);
-  DaemonServiceImpl daemon_service(manager, holder, client, reloader, facts, figures);
-  PBKFS_ASSIGN_OR_RETURN(
-      const std::unique_ptr<grpc::Server> server,
-      StartServer(*start_config, {&mount_service, &catalog_service, &diff_service, &daemon_service,
-                                  &health_service}));
-  HealthServiceImpl probe_service(manager);
+  DaemonServiceImpl daemon_service(manager, holder, client, reloader, facts, gate);
+  PBKFS_ASSIGN_OR_RETURN(const std::unique_ptr<ApiServer> server,
+                         ApiServer::Start(*start_config,
+                                          {&mount_service, &catalog_service, &diff_service,
+                                           &daemon_service, &health_service},
+                                          gate));
+  reloader.SetTls([&server](const v1::DaemonConfig& next) { return server->Reload(next); });
+  HealthServiceImpl probe_service(manager, nullptr);
   PBKFS_ASSIGN_OR_RETURN(const std::unique_ptr<grpc::Server> probe_server,
                          StartHealthServer(start_config->health_address(), &probe_service));
   PBKFS_ASSIGN_OR_RETURN(std::unique_ptr<Acceptor> acceptor,
-                         Acceptor::Start(std::move(listeners), *server));
+                         Acceptor::Start(std::move(listeners), holder, gate, peers, *server));
   LogEvent(spdlog::level::info, "ready")
       .Field("version", PBKFS_VERSION)
       .Field("pid", static_cast<uint64_t>(getpid()))
@@ -298,8 +294,8 @@ absl::Status RunDaemon(const DaemonOptions& options, v1::DaemonConfig config, co
   for (HealthServiceImpl* health : {&health_service, &probe_service}) health->Stop();
   streams.Stop();
   acceptor.reset();
-  server->Shutdown(absl::ToChronoTime(absl::Now() + absl::FromChrono(kShutdownGrace)));
-  server->Wait();
+  server->Shutdown(std::chrono::system_clock::now() + kShutdownGrace);
+  reloader.Stop();
   // Again, for the mounts that calls were at work on.
   if (!manager.UnmountAll(hurry)) {
     // Sessions that have not ended can't be waited for. The kernel ends them with the process.

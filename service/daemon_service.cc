@@ -29,13 +29,13 @@ std::string BuildDescription() {
 
 DaemonServiceImpl::DaemonServiceImpl(const MountManager& manager, const ConfigHolder& config,
                                      KeeperClient* keeper, Reloader& reloader, DaemonFacts facts,
-                                     RpcFigures& figures)
+                                     CallGate& gate)
     : manager_(manager),
       config_(config),
       keeper_(keeper),
       reloader_(reloader),
       facts_(std::move(facts)),
-      figures_(figures) {}
+      gate_(gate) {}
 
 v1::DaemonStatus DaemonServiceImpl::Status() const {
   v1::DaemonStatus status = DescribeDaemon(facts_, *config_.Get(), manager_);
@@ -49,47 +49,60 @@ v1::DaemonStatus DaemonServiceImpl::Status() const {
 
 grpc::Status DaemonServiceImpl::GetStatus(grpc::ServerContext* context, const v1::GetStatusRequest*,
                                           v1::DaemonStatus* response) {
-  RpcCall call(figures_, *context, "DaemonService.GetStatus", nullptr);
-  *response = Status();
-  return call.Finish(absl::OkStatus());
+  RpcCall call(gate_, *context, "DaemonService.GetStatus", nullptr);
+  return call.Run([&](const Caller&) {
+    *response = Status();
+    return absl::OkStatus();
+  });
 }
 
 grpc::Status DaemonServiceImpl::Reload(grpc::ServerContext* context,
                                        const v1::ReloadRequest* request,
                                        v1::ReloadResponse* response) {
-  RpcCall call(figures_, *context, "DaemonService.Reload", request);
-  absl::StatusOr<v1::ReloadResponse> done = reloader_.Reload();
-  if (done.ok()) *response = *std::move(done);
-  return call.Finish(done.status());
+  RpcCall call(gate_, *context, "DaemonService.Reload", request);
+  return call.Run([&](const Caller& caller) {
+    PBKFS_RETURN_IF_ERROR(caller.CheckAdministrator("Reload"));
+    PBKFS_ASSIGN_OR_RETURN(*response, reloader_.Reload());
+    return absl::OkStatus();
+  });
 }
 
 grpc::Status DaemonServiceImpl::Upgrade(grpc::ServerContext* context,
                                         const v1::UpgradeRequest* request,
                                         v1::UpgradeResponse* response) {
-  RpcCall call(figures_, *context, "DaemonService.Upgrade", request);
-  response->set_old_version(PBKFS_VERSION);
-  response->set_old_worker_pid(static_cast<uint32_t>(getpid()));
-  if (keeper_ != nullptr) return call.Finish(keeper_->Upgrade());
-  return call.Finish(ReasonError(absl::StatusCode::kFailedPrecondition, reason::kNoKeeper,
-                                 "the daemon serves without a keeper (--no-keeper), so that its "
-                                 "mounts end with it; stop it, and start the new program"));
+  RpcCall call(gate_, *context, "DaemonService.Upgrade", request);
+  return call.Run([&](const Caller& caller) {
+    PBKFS_RETURN_IF_ERROR(caller.CheckAdministrator("Upgrade"));
+    response->set_old_version(PBKFS_VERSION);
+    response->set_old_worker_pid(static_cast<uint32_t>(getpid()));
+    if (keeper_ != nullptr) return keeper_->Upgrade();
+    return ReasonError(absl::StatusCode::kFailedPrecondition, reason::kNoKeeper,
+                       "the daemon serves without a keeper (--no-keeper), so that its mounts end "
+                       "with it; stop it, and start the new program");
+  });
 }
 
 grpc::Status DaemonServiceImpl::DebugDump(grpc::ServerContext* context,
                                           const v1::DebugDumpRequest* request,
                                           v1::DebugDumpResponse* response) {
-  RpcCall call(figures_, *context, "DaemonService.DebugDump", nullptr);
+  RpcCall call(gate_, *context, "DaemonService.DebugDump", nullptr);
   const uint32_t lines = request->log_lines() == 0 ? kDefaultDumpLogLines : request->log_lines();
-  response->set_text(ToUtf8(DebugText(Status(), manager_, ProcessRecentLog(), lines)));
-  return call.Finish(absl::OkStatus());
+  return call.Run([&](const Caller& caller) {
+    PBKFS_RETURN_IF_ERROR(caller.CheckAdministrator("DebugDump"));
+    response->set_text(ToUtf8(DebugText(Status(), manager_, ProcessRecentLog(), lines)));
+    return absl::OkStatus();
+  });
 }
 
 grpc::Status DaemonServiceImpl::SetLogLevel(grpc::ServerContext* context,
                                             const v1::SetLogLevelRequest* request,
                                             v1::SetLogLevelResponse* response) {
-  RpcCall call(figures_, *context, "DaemonService.SetLogLevel", request);
-  response->set_previous(LogLevel());
-  return call.Finish(pbkfs::SetLogLevel(request->level()));
+  RpcCall call(gate_, *context, "DaemonService.SetLogLevel", request);
+  return call.Run([&](const Caller& caller) {
+    PBKFS_RETURN_IF_ERROR(caller.CheckAdministrator("SetLogLevel"));
+    response->set_previous(LogLevel());
+    return pbkfs::SetLogLevel(request->level());
+  });
 }
 
 }  // namespace pbkfs

@@ -5,10 +5,10 @@
 #include <string>
 
 #include "pbkfs/v1/daemon.grpc.pb.h"
+#include "service/call_gate.h"
 #include "service/config_holder.h"
 #include "service/daemon_status.h"
 #include "service/keeper/mount_keeper.h"
-#include "service/metrics/histogram.h"
 #include "service/mount_manager.h"
 #include "service/reloader.h"
 
@@ -21,7 +21,7 @@ class DaemonServiceImpl final : public v1::DaemonService::Service {
  public:
   // All but `facts` outlive the service. `keeper` is null where the daemon has none.
   DaemonServiceImpl(const MountManager& manager, const ConfigHolder& config, KeeperClient* keeper,
-                    Reloader& reloader, DaemonFacts facts, RpcFigures& figures);
+                    Reloader& reloader, DaemonFacts facts, CallGate& gate);
 
   grpc::Status GetStatus(grpc::ServerContext* context, const v1::GetStatusRequest* request,
                          v1::DaemonStatus* response) override;
@@ -42,7 +42,7 @@ class DaemonServiceImpl final : public v1::DaemonService::Service {
   KeeperClient* const keeper_;
   Reloader& reloader_;
   const DaemonFacts facts_;
-  RpcFigures& figures_;
+  CallGate& gate_;
 };
 
 }  // namespace pbkfs

@@ -79,6 +79,12 @@ v1::FindingSeverity SeverityOf(FindingSeverity severity) {
   return v1::FINDING_SEVERITY_INFO;
 }
 
+// Where nothing tells whose a diff is, it is the administrators'.
+bool Owns(const Caller& caller, const DiffSummary& summary) {
+  return caller.administrator() ||
+         (summary.binding.has_value() && caller.Owns(summary.binding->owner_uid()));
+}
+
 void FillReport(const DiffCheckReport& report, v1::CheckDiffResponse* response) {
   const DiffFindings& findings = report.findings;
   response->set_verdict(findings.errors() > 0     ? v1::DIFF_VERDICT_CORRUPT
@@ -109,8 +115,8 @@ void FillReport(const DiffCheckReport& report, v1::CheckDiffResponse* response) 
 }  // namespace
 
 DiffServiceImpl::DiffServiceImpl(const PathPolicy& policy, const MountManager& manager,
-                                 ImageRegistry& images, Io& io, RpcFigures& figures)
-    : policy_(policy), manager_(manager), images_(images), io_(io), figures_(figures) {}
+                                 ImageRegistry& images, Io& io, CallGate& gate)
+    : policy_(policy), manager_(manager), images_(images), io_(io), gate_(gate) {}
 
 absl::StatusOr<std::string> DiffServiceImpl::FindDiff(const std::string& path,
                                                       const std::string& mount_id) const {
@@ -128,6 +134,19 @@ absl::StatusOr<std::string> DiffServiceImpl::FindDiff(const std::string& path,
   PBKFS_ASSIGN_OR_RETURN(const ResolvedPath resolved, policy_.Resolve("path", clean));
   if (!resolved.exists) return DiffNotFound(resolved.path);
   return resolved.path;
+}
+
+absl::Status DiffServiceImpl::CheckOwner(const Caller& caller, const std::string& path) const {
+  if (caller.administrator()) return absl::OkStatus();
+  const auto summary = ReadDiffSummary(io_, path);
+  if (summary.ok() && summary->has_value() && (*summary)->binding.has_value()) {
+    return WithField(
+        caller.CheckOwns((*summary)->binding->owner_uid(), absl::StrCat("the diff ", path)),
+        "path");
+  }
+  return WithField(
+      caller.CheckAdministrator(absl::StrCat(path, ", which does not tell whose diff it is,")),
+      "path");
 }
 
 absl::Status DiffServiceImpl::CheckUnused(const std::string& path) const {
@@ -155,7 +174,7 @@ void DiffServiceImpl::AddCandidates(const std::string& directory,
   }
 }
 
-absl::Status DiffServiceImpl::DoListDiffs(const v1::ListDiffsRequest& request,
+absl::Status DiffServiceImpl::DoListDiffs(const v1::ListDiffsRequest& request, const Caller& caller,
                                           v1::ListDiffsResponse* response) {
   std::set<std::string> paths;
   if (!request.directory().empty()) {
@@ -178,7 +197,7 @@ absl::Status DiffServiceImpl::DoListDiffs(const v1::ListDiffsRequest& request,
   for (const std::string& path : paths) {
     // What is no diff, can't be opened, or went away meanwhile is not in the list.
     const auto summary = ReadDiffSummary(io_, path);
-    if (!summary.ok() || !summary->has_value()) continue;
+    if (!summary.ok() || !summary->has_value() || !Owns(caller, **summary)) continue;
     v1::Diff* out = response->add_diffs();
     out->set_path(ToUtf8(path));
     FillDiff(**summary, out);
@@ -210,13 +229,14 @@ absl::StatusOr<std::shared_ptr<const Image>> DiffServiceImpl::ImageOf(
   return image;
 }
 
-absl::Status DiffServiceImpl::DoCheckDiff(const v1::CheckDiffRequest& request,
+absl::Status DiffServiceImpl::DoCheckDiff(const v1::CheckDiffRequest& request, const Caller& caller,
                                           v1::CheckDiffResponse* response) {
   if (request.store().empty() != request.instance().empty()) {
     return InvalidField(request.store().empty() ? "store" : "instance",
                         "store and instance belong together");
   }
   PBKFS_ASSIGN_OR_RETURN(const std::string path, FindDiff(request.path(), request.mount_id()));
+  PBKFS_RETURN_IF_ERROR(CheckOwner(caller, path));
   PBKFS_RETURN_IF_ERROR(CheckUnused(path));
   std::shared_ptr<const Image> image;
   if (!request.store().empty()) {
@@ -235,13 +255,14 @@ absl::Status DiffServiceImpl::DoCheckDiff(const v1::CheckDiffRequest& request,
 }
 
 absl::Status DiffServiceImpl::DoDeleteDiff(const v1::DeleteDiffRequest& request,
-                                           v1::DeleteDiffResponse* response) {
+                                           const Caller& caller, v1::DeleteDiffResponse* response) {
   const absl::StatusOr<std::string> path = FindDiff(request.path(), request.mount_id());
   if (ReasonOf(path.status()) == reason::kDiffNotFound && request.allow_missing()) {
     response->set_path(request.path());
     return absl::OkStatus();
   }
   PBKFS_RETURN_IF_ERROR(path.status());
+  PBKFS_RETURN_IF_ERROR(CheckOwner(caller, *path));
   PBKFS_RETURN_IF_ERROR(CheckUnused(*path));
   const absl::Status status = WithField(DiffStore::Delete(io_, *path), "path");
   const bool gone = ReasonOf(status) == reason::kDiffNotFound && request.allow_missing();
@@ -254,22 +275,22 @@ absl::Status DiffServiceImpl::DoDeleteDiff(const v1::DeleteDiffRequest& request,
 grpc::Status DiffServiceImpl::ListDiffs(grpc::ServerContext* context,
                                         const v1::ListDiffsRequest* request,
                                         v1::ListDiffsResponse* response) {
-  RpcCall call(figures_, *context, "DiffService.ListDiffs", nullptr);
-  return call.Finish(DoListDiffs(*request, response));
+  RpcCall call(gate_, *context, "DiffService.ListDiffs", nullptr);
+  return call.Run([&](const Caller& caller) { return DoListDiffs(*request, caller, response); });
 }
 
 grpc::Status DiffServiceImpl::CheckDiff(grpc::ServerContext* context,
                                         const v1::CheckDiffRequest* request,
                                         v1::CheckDiffResponse* response) {
-  RpcCall call(figures_, *context, "DiffService.CheckDiff", request->repair() ? request : nullptr);
-  return call.Finish(DoCheckDiff(*request, response));
+  RpcCall call(gate_, *context, "DiffService.CheckDiff", request->repair() ? request : nullptr);
+  return call.Run([&](const Caller& caller) { return DoCheckDiff(*request, caller, response); });
 }
 
 grpc::Status DiffServiceImpl::DeleteDiff(grpc::ServerContext* context,
                                          const v1::DeleteDiffRequest* request,
                                          v1::DeleteDiffResponse* response) {
-  RpcCall call(figures_, *context, "DiffService.DeleteDiff", request);
-  return call.Finish(DoDeleteDiff(*request, response));
+  RpcCall call(gate_, *context, "DiffService.DeleteDiff", request);
+  return call.Run([&](const Caller& caller) { return DoDeleteDiff(*request, caller, response); });
 }
 
 }  // namespace pbkfs

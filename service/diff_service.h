@@ -10,8 +10,8 @@
 #include "fs/base/io.h"
 #include "fs/diff/check.h"
 #include "pbkfs/v1/diff_service.grpc.pb.h"
+#include "service/call_gate.h"
 #include "service/image_registry.h"
-#include "service/metrics/histogram.h"
 #include "service/mount_manager.h"
 #include "service/path_policy.h"
 
@@ -21,7 +21,7 @@ class DiffServiceImpl final : public v1::DiffService::Service {
  public:
   // All outlive the service.
   DiffServiceImpl(const PathPolicy& policy, const MountManager& manager, ImageRegistry& images,
-                  Io& io, RpcFigures& figures);
+                  Io& io, CallGate& gate);
 
   grpc::Status ListDiffs(grpc::ServerContext* context, const v1::ListDiffsRequest* request,
                          v1::ListDiffsResponse* response) override;
@@ -31,12 +31,17 @@ class DiffServiceImpl final : public v1::DiffService::Service {
                           v1::DeleteDiffResponse* response) override;
 
  private:
-  absl::Status DoListDiffs(const v1::ListDiffsRequest& request, v1::ListDiffsResponse* response);
-  absl::Status DoCheckDiff(const v1::CheckDiffRequest& request, v1::CheckDiffResponse* response);
-  absl::Status DoDeleteDiff(const v1::DeleteDiffRequest& request, v1::DeleteDiffResponse* response);
+  absl::Status DoListDiffs(const v1::ListDiffsRequest& request, const Caller& caller,
+                           v1::ListDiffsResponse* response);
+  absl::Status DoCheckDiff(const v1::CheckDiffRequest& request, const Caller& caller,
+                           v1::CheckDiffResponse* response);
+  absl::Status DoDeleteDiff(const v1::DeleteDiffRequest& request, const Caller& caller,
+                            v1::DeleteDiffResponse* response);
 
   // The resolved path of the diff that a request names; DIFF_NOT_FOUND where there is nothing.
   absl::StatusOr<std::string> FindDiff(const std::string& path, const std::string& mount_id) const;
+  // CALLER_NOT_ALLOWED where the diff is not his.
+  absl::Status CheckOwner(const Caller& caller, const std::string& path) const;
   // DIFF_IN_USE where a mount of this daemon has it.
   absl::Status CheckUnused(const std::string& path) const;
   // Adds the paths of the directories in `directory`; what can't be listed is left out.
@@ -49,7 +54,7 @@ class DiffServiceImpl final : public v1::DiffService::Service {
   const MountManager& manager_;
   ImageRegistry& images_;
   Io& io_;
-  RpcFigures& figures_;
+  CallGate& gate_;
 };
 
 }  // namespace pbkfs

@@ -3,8 +3,11 @@
 #include <memory>
 #include <thread>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "fs/base/status.h"
+#include "service/grpc_status.h"
 #include "service/limits.h"
 
 namespace pbkfs {
@@ -23,8 +26,14 @@ HealthCheckResponse::ServingStatus HealthServiceImpl::StatusOf(const std::string
   return mount->Healthy() ? HealthCheckResponse::SERVING : HealthCheckResponse::NOT_SERVING;
 }
 
-grpc::Status HealthServiceImpl::Check(grpc::ServerContext*, const HealthCheckRequest* request,
+absl::Status HealthServiceImpl::Admit(const grpc::ServerContext& context) const {
+  return gate_ == nullptr ? absl::OkStatus() : gate_->Admit(gate_->PeerOf(context)).status();
+}
+
+grpc::Status HealthServiceImpl::Check(grpc::ServerContext* context,
+                                      const HealthCheckRequest* request,
                                       HealthCheckResponse* response) {
+  if (absl::Status admitted = Admit(*context); !admitted.ok()) return ToGrpcStatus(admitted);
   const HealthCheckResponse::ServingStatus status = StatusOf(request->service());
   if (status == HealthCheckResponse::SERVICE_UNKNOWN) {
     return grpc::Status(grpc::StatusCode::NOT_FOUND,
@@ -38,6 +47,13 @@ grpc::Status HealthServiceImpl::Check(grpc::ServerContext*, const HealthCheckReq
 grpc::Status HealthServiceImpl::Watch(grpc::ServerContext* context,
                                       const HealthCheckRequest* request,
                                       grpc::ServerWriter<HealthCheckResponse>* writer) {
+  if (absl::Status admitted = Admit(*context); !admitted.ok()) return ToGrpcStatus(admitted);
+  const absl::Cleanup gone = [this] { --watchers_; };
+  if (++watchers_ > kMaxHealthWatchers) {
+    return ToGrpcStatus(ReasonError(
+        absl::StatusCode::kResourceExhausted, reason::kCallLimit,
+        absl::StrCat(kMaxHealthWatchers, " clients watch already; ask with Check instead")));
+  }
   int last = -1;
   while (!context->IsCancelled() && !stopping_) {
     HealthCheckResponse response;

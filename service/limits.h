@@ -34,6 +34,30 @@ inline constexpr size_t kMaxConfigBytes = 4 << 20;
 // Problems of a file that are told at once.
 inline constexpr size_t kMaxConfigErrors = 20;
 
+// Connections of processes that are not allowed to call: enough to tell each why.
+inline constexpr uint32_t kMaxRefusedConnections = 16;
+// The log is not filled with connections that are too many.
+inline constexpr absl::Duration kConnectionComplaintPeriod = absl::Seconds(5);
+// Everything that clients sent and nobody has taken yet: at more, gRPC reads slower and then drops
+// connections.
+inline constexpr size_t kApiMemoryBytes = 128 << 20;
+// A TLS client that has not introduced itself by then is cut off.
+inline constexpr std::chrono::milliseconds kHandshakeTimeout{10'000};
+// A connection on which nothing moves is asked this often, and ends where nobody answers in time: a
+// client that hangs, or one that never spoke HTTP/2.
+inline constexpr std::chrono::milliseconds kKeepalivePeriod{30'000};
+inline constexpr std::chrono::milliseconds kKeepaliveTimeout{10'000};
+// Of the parameters of a call in the log.
+inline constexpr size_t kMaxLoggedParameterBytes = 8 << 10;
+// Certificates and keys are a few KiB; a list of many authorities is longer.
+inline constexpr size_t kMaxPemBytes = 4 << 20;
+
+// The part of a limit on mounts, calls or connections that a caller may use: the last quarter is
+// kept for administrators, so that nobody can lock them out.
+inline constexpr uint32_t LimitFor(bool administrator, uint32_t all) {
+  return administrator ? all : all - all / 4;
+}
+
 // Length of mount_id: it becomes a directory name, a metric label and a health service name
 // ("mount/<id>").
 inline constexpr size_t kMaxMountIdLength = 63;
@@ -63,6 +87,8 @@ inline constexpr size_t kMaxSettingBytes = 64 << 10;
 // not answered for 4 s counts as failed.
 inline constexpr std::chrono::milliseconds kHealthProbePeriod{2000};
 inline constexpr std::chrono::milliseconds kHealthProbeOverdue{4000};
+// Each takes a thread.
+inline constexpr uint32_t kMaxHealthWatchers = 256;
 // How often Health.Watch looks for a change and for a caller that went away.
 inline constexpr std::chrono::milliseconds kHealthWatchPeriod{250};
 

@@ -83,6 +83,7 @@ class LiveMount {
   const std::string& id() const { return plan_.request.mount_id(); }
   const v1::MountRequest& request() const { return plan_.request; }
   const MountPaths& paths() const { return plan_.where.paths; }
+  uid_t owner_uid() const { return plan_.mount.owner().uid(); }
 
   // With the state as it is now.
   v1::Mount Describe() const;

@@ -51,7 +51,7 @@ int RunKeeper(const pbkfs::DaemonOptions& options, const pbkfs::v1::DaemonConfig
   // Workers, and a program that takes over, have the descriptor under the same number.
   keeper_options.arguments.insert(keeper_options.arguments.begin() + 1,
                                   absl::StrCat(pbkfs::kConfigMemoryFlag, memory->descriptor()));
-  keeper_options.listen_paths = pbkfs::SocketPaths(config);
+  keeper_options.listen = pbkfs::ListenAddresses(config);
   keeper_options.max_deaths = options.restart_limit;
   std::string handover;
   if (options.keeper_state >= 0) {

@@ -1,8 +1,14 @@
 #include "service/mount_manager.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "fs/base/plain_path.h"
 #include "fs/base/status.h"
 #include "service/limits.h"
 #include "service/lock_plan.h"
@@ -40,6 +46,46 @@ std::string ChainText(const v1::Mount& mount) {
     absl::StrAppend(&text, text.empty() ? "" : " <- ", member.mode(), " ", member.backup_id());
   }
   return text;
+}
+
+absl::Status CheckOwnsMount(const Caller& caller, const LiveMount& mount) {
+  return caller.CheckOwns(mount.owner_uid(), absl::StrCat("mount '", mount.id(), "'"));
+}
+
+absl::StatusOr<v1::Mount> DescribeTo(const Caller& caller, const LiveMount& mount) {
+  PBKFS_RETURN_IF_ERROR(CheckOwnsMount(caller, mount));
+  return mount.Describe();
+}
+
+// Whose a directory is that a request leads into.
+absl::Status CheckDirectory(const Caller& caller, absl::string_view field, const std::string& path,
+                            bool may_be_own) {
+  const absl::StatusOr<UniqueFd> fd = OpenPlainDirectory(path, O_PATH);
+  struct stat st;
+  // The plan says what is wrong with a file.
+  if (ErrnoOf(fd.status()) == ENOTDIR) return absl::OkStatus();
+  if (!fd.ok()) return WithField(fd.status(), field);
+  if (fstat(fd->get(), &st) != 0) return ErrnoError(errno, path);
+  return caller.CheckDirectory(field, path, st.st_uid, may_be_own);
+}
+
+absl::Status CheckDirectories(const Caller& caller, const RequestPaths& where) {
+  if (caller.administrator()) return absl::OkStatus();
+  const auto parent = [](const std::string& path) {
+    return path.substr(0, std::max<size_t>(1, path.rfind('/')));
+  };
+  const std::string& target = where.paths.target;
+  const std::string& diff = where.paths.diff;
+  PBKFS_RETURN_IF_ERROR(CheckDirectory(
+      caller, "target", where.target_exists ? target : parent(target), /*may_be_own=*/true));
+  PBKFS_RETURN_IF_ERROR(CheckDirectory(caller, "diff_dir", parent(diff), /*may_be_own=*/true));
+  // Nobody brings a diff of his own making.
+  const absl::Status made = CheckDirectory(caller, "diff_dir", diff, /*may_be_own=*/false);
+  return ErrnoOf(made) == ENOENT ? absl::OkStatus() : made;
+}
+
+absl::Status CheckPlan(const MountPlan& plan, const Caller& caller) {
+  return caller.CheckOwner(plan.mount.owner(), /*by_default=*/!plan.request.has_owner());
 }
 
 }  // namespace
@@ -87,13 +133,16 @@ absl::Status MountManager::CheckNotAwaited(const std::string& mount_id,
   return absl::OkStatus();
 }
 
-absl::Status MountManager::CheckOthers(const v1::MountRequest& request,
-                                       const MountPaths& paths) const {
-  if (const uint32_t most = config_.Get()->limits().max_mounts(); slots_.size() >= most) {
-    return ReasonError(absl::StatusCode::kResourceExhausted, reason::kMountLimit,
-                       absl::StrCat("there are ", slots_.size(), " mounts already, and ", most,
-                                    " are allowed; unmount one first, or raise limits.max_mounts "
-                                    "in the configuration of pbkfsd"));
+absl::Status MountManager::CheckOthers(const v1::MountRequest& request, const MountPaths& paths,
+                                       const Caller& caller) const {
+  const uint32_t most = LimitFor(caller.administrator(), config_.Get()->limits().max_mounts());
+  if (slots_.size() >= most) {
+    return ReasonError(
+        absl::StatusCode::kResourceExhausted, reason::kMountLimit,
+        absl::StrCat("there are ", slots_.size(), " mounts already, and ", most, " are allowed",
+                     caller.administrator() ? "" : " (more only for administrators)",
+                     "; unmount one first, or raise limits.max_mounts "
+                     "in the configuration of pbkfsd"));
   }
   for (const auto& [id, slot] : slots_) {
     if (slot.paths.target == paths.target) {
@@ -111,12 +160,13 @@ absl::Status MountManager::CheckOthers(const v1::MountRequest& request,
   return absl::OkStatus();
 }
 
-absl::StatusOr<v1::Mount> MountManager::Mount(const v1::MountRequest& request,
+absl::StatusOr<v1::Mount> MountManager::Mount(const v1::MountRequest& request, const Caller& caller,
                                               const std::function<bool()>& cancelled) {
-  return MountFor(Origin::kCaller, request, cancelled);
+  return MountFor(Origin::kCaller, request, caller, cancelled);
 }
 
 absl::StatusOr<v1::Mount> MountManager::MountFor(Origin origin, const v1::MountRequest& original,
+                                                 const Caller& caller,
                                                  const std::function<bool()>& cancelled) {
   // What is made again is complete: nothing of it comes from the defaults of now.
   const v1::MountDefaults defaults =
@@ -136,15 +186,19 @@ absl::StatusOr<v1::Mount> MountManager::MountFor(Origin origin, const v1::MountR
     }
     PBKFS_ASSIGN_OR_RETURN(const std::shared_ptr<LiveMount> existing,
                            FindExisting(original, request));
-    if (existing != nullptr) return existing->Describe();
+    if (existing != nullptr) return DescribeTo(caller, *existing);
+  }
+  if (request.has_owner()) {
+    PBKFS_RETURN_IF_ERROR(caller.CheckOwner(request.owner(), /*by_default=*/false));
   }
   PBKFS_ASSIGN_OR_RETURN(const RequestPaths where, ResolvePaths(request, policy_));
+  PBKFS_RETURN_IF_ERROR(CheckDirectories(caller, where));
   {
     MutexLock lock(&mutex_);
     PBKFS_ASSIGN_OR_RETURN(const std::shared_ptr<LiveMount> existing,
                            FindExisting(original, request));
-    if (existing != nullptr) return existing->Describe();
-    PBKFS_RETURN_IF_ERROR(CheckOthers(request, where.paths));
+    if (existing != nullptr) return DescribeTo(caller, *existing);
+    PBKFS_RETURN_IF_ERROR(CheckOthers(request, where.paths, caller));
     if (!request.validate_only()) {
       Slot& slot = slots_[request.mount_id()];
       slot.paths = where.paths;
@@ -153,10 +207,10 @@ absl::StatusOr<v1::Mount> MountManager::MountFor(Origin origin, const v1::MountR
     }
   }
   if (request.validate_only()) {
-    PBKFS_ASSIGN_OR_RETURN(const MountPlan plan, MakePlan(request, where));
+    PBKFS_ASSIGN_OR_RETURN(const MountPlan plan, MakePlan(request, where, caller));
     return plan.mount;
   }
-  absl::StatusOr<v1::Mount> made = MakeMount(request, where, cancelled);
+  absl::StatusOr<v1::Mount> made = MakeMount(request, where, caller, cancelled);
   if (!made.ok()) {
     MutexLock lock(&mutex_);
     slots_.erase(request.mount_id());
@@ -165,19 +219,20 @@ absl::StatusOr<v1::Mount> MountManager::MountFor(Origin origin, const v1::MountR
 }
 
 absl::StatusOr<MountPlan> MountManager::MakePlan(const v1::MountRequest& request,
-                                                 const RequestPaths& where) {
+                                                 const RequestPaths& where, const Caller& caller) {
   PBKFS_ASSIGN_OR_RETURN(const ChosenBackup chosen,
                          ChooseBackup(request, where, images_, environment_.io));
   PBKFS_ASSIGN_OR_RETURN(MountPlan plan,
                          LockAndPlan(chosen.request, where, images_, locker_, environment_.io));
+  PBKFS_RETURN_IF_ERROR(CheckPlan(plan, caller));
   if (!chosen.why.empty()) plan.mount.add_warnings(chosen.why);
   return plan;
 }
 
 absl::StatusOr<v1::Mount> MountManager::MakeMount(const v1::MountRequest& request,
-                                                  const RequestPaths& where,
+                                                  const RequestPaths& where, const Caller& caller,
                                                   const std::function<bool()>& cancelled) {
-  PBKFS_ASSIGN_OR_RETURN(MountPlan plan, MakePlan(request, where));
+  PBKFS_ASSIGN_OR_RETURN(MountPlan plan, MakePlan(request, where, caller));
   // The last look: a mount that is made stays, and the same request finds it.
   if (cancelled()) return Cancelled(request.mount_id());
   PBKFS_ASSIGN_OR_RETURN(const std::shared_ptr<LiveMount> mount,
@@ -218,16 +273,18 @@ absl::StatusOr<std::string> MountManager::FindUnmountId(const v1::UnmountRequest
 }
 
 absl::StatusOr<v1::UnmountResponse> MountManager::Unmount(const v1::UnmountRequest& request,
+                                                          const Caller& caller,
                                                           const std::function<bool()>& cancelled) {
   UnmountOptions options;
   options.wait = request.has_wait() ? FromProto(request.wait()) : absl::ZeroDuration();
   options.cancelled = cancelled;
   options.force = request.force();
   options.delete_diff = request.delete_diff();
-  return UnmountWith(request, std::move(options));
+  return UnmountWith(request, caller, std::move(options));
 }
 
 absl::StatusOr<v1::UnmountResponse> MountManager::UnmountWith(const v1::UnmountRequest& request,
+                                                              const Caller& caller,
                                                               UnmountOptions options) {
   v1::UnmountResponse response;
   response.set_mount_id(request.mount_id());
@@ -238,6 +295,7 @@ absl::StatusOr<v1::UnmountResponse> MountManager::UnmountWith(const v1::UnmountR
     if (id.empty()) return response;
     Slot& slot = slots_[id];
     if (slot.pending) return Pending(id);
+    PBKFS_RETURN_IF_ERROR(CheckOwnsMount(caller, *slot.mount));
     slot.pending = true;
     mount = slot.mount;
   }
@@ -274,9 +332,26 @@ absl::StatusOr<v1::Mount> MountManager::GetMount(const std::string& mount_id) co
   return mount->Describe();
 }
 
-v1::ListMountsResponse MountManager::ListMounts() const {
+absl::Status MountManager::CheckOwns(const Caller& caller, const std::string& mount_id) const {
+  const std::shared_ptr<const LiveMount> mount = Find(mount_id);
+  return mount == nullptr ? absl::OkStatus() : CheckOwnsMount(caller, *mount);
+}
+
+void MountManager::KeepOwned(const Caller& caller, v1::StatsResponse* response) const {
+  if (caller.administrator()) return;
+  auto* mounts = response->mutable_mounts();
+  const auto others = [&](const v1::MountStats& stats) {
+    const std::shared_ptr<const LiveMount> mount = Find(stats.mount_id());
+    return mount == nullptr || !caller.Owns(mount->owner_uid());
+  };
+  mounts->erase(std::remove_if(mounts->begin(), mounts->end(), others), mounts->end());
+}
+
+v1::ListMountsResponse MountManager::ListMounts(const Caller& caller) const {
   v1::ListMountsResponse response;
-  for (const auto& mount : Mounts()) *response.add_mounts() = mount->Describe();
+  for (const auto& mount : Mounts()) {
+    if (caller.Owns(mount->owner_uid())) *response.add_mounts() = mount->Describe();
+  }
   return response;
 }
 
@@ -343,13 +418,14 @@ bool MountManager::UnmountAll(const std::function<bool()>& hurry) {
       UnmountOptions options;
       options.force = force;
       options.keep_record = true;
-      absl::StatusOr<v1::UnmountResponse> response = UnmountWith(request, options);
+      absl::StatusOr<v1::UnmountResponse> response =
+          UnmountWith(request, Caller::Daemon(), options);
       if (ReasonOf(response.status()) == reason::kTargetBusy && !mount->attached()) {
         // Somebody uses it through another mount namespace. Nobody can find it here any more, nor
         // wait for its end.
         spdlog::warn("{}; it ends now", std::string(response.status().message()));
         options.force = true;
-        response = UnmountWith(request, options);
+        response = UnmountWith(request, Caller::Daemon(), options);
       }
       // Of one that a call is at work on that call takes care.
       if (response.ok() || ReasonOf(response.status()) == reason::kOperationPending) continue;

@@ -21,6 +21,7 @@
 #include "fs/base/io.h"
 #include "fs/base/mutex.h"
 #include "pbkfs/v1/mount.pb.h"
+#include "service/access_policy.h"
 #include "service/catalog_lock.h"
 #include "service/config_holder.h"
 #include "service/image_registry.h"
@@ -61,18 +62,23 @@ class MountManager {
   // Takes away the dead mount of a daemon that is gone, at `target`, if it is one of `mount_id`.
   void CleanTarget(const std::string& mount_id, const std::string& target);
 
-  // The mount that is there now, or would be there. CANCELLED where `cancelled` says, before
-  // anything is mounted, that nobody waits for the answer.
+  // The mount that is there now, or would be there. Here and below CALLER_NOT_ALLOWED where
+  // `caller` may not have it. CANCELLED where `cancelled` says, before anything is mounted, that
+  // nobody waits for the answer.
   absl::StatusOr<v1::Mount> Mount(
-      const v1::MountRequest& request,
+      const v1::MountRequest& request, const Caller& caller,
       const std::function<bool()>& cancelled = [] { return false; });
   // Waits for a busy mount only until `cancelled` says that nobody waits for the answer.
   absl::StatusOr<v1::UnmountResponse> Unmount(
-      const v1::UnmountRequest& request,
+      const v1::UnmountRequest& request, const Caller& caller,
       const std::function<bool()>& cancelled = [] { return false; });
   absl::StatusOr<v1::Mount> GetMount(const std::string& mount_id) const;
-  // Sorted by id.
-  v1::ListMountsResponse ListMounts() const;
+  // Those of the caller, sorted by id.
+  v1::ListMountsResponse ListMounts(const Caller& caller) const;
+  // OK also where there is no such mount.
+  absl::Status CheckOwns(const Caller& caller, const std::string& mount_id) const;
+  // Takes the mounts of others out of `response`.
+  void KeepOwned(const Caller& caller, v1::StatsResponse* response) const;
 
   // The mounts that are there, sorted by id: for health, metrics and the log.
   std::vector<std::shared_ptr<const LiveMount>> Mounts() const;
@@ -110,19 +116,20 @@ class MountManager {
   absl::StatusOr<std::shared_ptr<LiveMount>> FindExisting(const v1::MountRequest& original,
                                                           const v1::MountRequest& request) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::Status CheckOthers(const v1::MountRequest& request, const MountPaths& paths) const
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status CheckOthers(const v1::MountRequest& request, const MountPaths& paths,
+                           const Caller& caller) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // The id of the mount that an Unmount names; "" where there is none.
   absl::StatusOr<std::string> FindUnmountId(const v1::UnmountRequest& request) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Whose mounts a request makes: `again` is that of one that an earlier daemon had.
   enum class Origin : uint8_t { kCaller, kAgain };
   absl::StatusOr<v1::Mount> MountFor(Origin origin, const v1::MountRequest& original,
-                                     const std::function<bool()>& cancelled);
+                                     const Caller& caller, const std::function<bool()>& cancelled);
   // The checks of Mount, and with validate_only all that it does. Otherwise the plan holds locks.
-  absl::StatusOr<MountPlan> MakePlan(const v1::MountRequest& request, const RequestPaths& where);
+  absl::StatusOr<MountPlan> MakePlan(const v1::MountRequest& request, const RequestPaths& where,
+                                     const Caller& caller);
   absl::StatusOr<v1::Mount> MakeMount(const v1::MountRequest& request, const RequestPaths& where,
-                                      const std::function<bool()>& cancelled);
+                                      const Caller& caller, const std::function<bool()>& cancelled);
   // OPERATION_PENDING where a mount with this id or target is still to be made again.
   absl::Status CheckNotAwaited(const std::string& mount_id, const std::string& target) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -134,7 +141,7 @@ class MountManager {
   std::map<std::string, std::shared_ptr<LiveMount>> SharedMounts() const;
 
   absl::StatusOr<v1::UnmountResponse> UnmountWith(const v1::UnmountRequest& request,
-                                                  UnmountOptions options);
+                                                  const Caller& caller, UnmountOptions options);
   void Retire(const LiveMount& mount);
 
   const ConfigHolder& config_;

@@ -311,6 +311,8 @@ absl::StatusOr<RequestPaths> ResolvePaths(const v1::MountRequest& request,
     return InvalidField(field, absl::StrCat("the directory that should hold ", path->path,
                                             " does not exist; make it first"));
   }
+  PBKFS_RETURN_IF_ERROR(CheckOutsideCatalogs("target", target.path));
+  PBKFS_RETURN_IF_ERROR(CheckOutsideCatalogs("diff_dir", diff.path));
   return where;
 }
 

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/status/statusor.h"
+#include "fs/base/status.h"
 #include "service/rpc_call.h"
 
 namespace pbkfs {
@@ -18,48 +19,68 @@ absl::Status Take(absl::StatusOr<T> result, T* response) {
 }  // namespace
 
 MountServiceImpl::MountServiceImpl(MountManager& manager, const StatsSource& stats,
-                                   StatsStreams& streams, RpcFigures& figures)
-    : manager_(manager), stats_(stats), streams_(streams), figures_(figures) {}
+                                   StatsStreams& streams, CallGate& gate)
+    : manager_(manager), stats_(stats), streams_(streams), gate_(gate) {}
 
 grpc::Status MountServiceImpl::Mount(grpc::ServerContext* context, const v1::MountRequest* request,
                                      v1::Mount* response) {
-  RpcCall call(figures_, *context, "MountService.Mount",
-               request->validate_only() ? nullptr : request);
-  return call.Finish(
-      Take(manager_.Mount(*request, [context] { return context->IsCancelled(); }), response));
+  RpcCall call(gate_, *context, "MountService.Mount", request->validate_only() ? nullptr : request);
+  return call.Run([&](const Caller& caller) {
+    const auto cancelled = [context] { return context->IsCancelled(); };
+    return Take(manager_.Mount(*request, caller, cancelled), response);
+  });
 }
 
 grpc::Status MountServiceImpl::Unmount(grpc::ServerContext* context,
                                        const v1::UnmountRequest* request,
                                        v1::UnmountResponse* response) {
-  RpcCall call(figures_, *context, "MountService.Unmount", request);
-  return call.Finish(
-      Take(manager_.Unmount(*request, [context] { return context->IsCancelled(); }), response));
+  RpcCall call(gate_, *context, "MountService.Unmount", request);
+  const auto cancelled = [context] { return context->IsCancelled(); };
+  return call.Run([&](const Caller& caller) {
+    return Take(manager_.Unmount(*request, caller, cancelled), response);
+  });
 }
 
 grpc::Status MountServiceImpl::Stats(grpc::ServerContext* context, const v1::StatsRequest* request,
                                      v1::StatsResponse* response) {
-  RpcCall call(figures_, *context, "MountService.Stats", nullptr);
-  return call.Finish(Take(stats_.Sample(request->mount_id()), response));
+  RpcCall call(gate_, *context, "MountService.Stats", nullptr);
+  return call.Run([&](const Caller& caller) {
+    PBKFS_RETURN_IF_ERROR(manager_.CheckOwns(caller, request->mount_id()));
+    PBKFS_RETURN_IF_ERROR(Take(stats_.Sample(request->mount_id()), response));
+    manager_.KeepOwned(caller, response);
+    return absl::OkStatus();
+  });
 }
 
 grpc::Status MountServiceImpl::GetMount(grpc::ServerContext* context,
                                         const v1::GetMountRequest* request, v1::Mount* response) {
-  RpcCall call(figures_, *context, "MountService.GetMount", nullptr);
-  return call.Finish(Take(manager_.GetMount(request->mount_id()), response));
+  RpcCall call(gate_, *context, "MountService.GetMount", nullptr);
+  return call.Run([&](const Caller& caller) {
+    PBKFS_RETURN_IF_ERROR(manager_.CheckOwns(caller, request->mount_id()));
+    return Take(manager_.GetMount(request->mount_id()), response);
+  });
 }
 
 grpc::Status MountServiceImpl::ListMounts(grpc::ServerContext* context,
                                           const v1::ListMountsRequest*,
                                           v1::ListMountsResponse* response) {
-  RpcCall call(figures_, *context, "MountService.ListMounts", nullptr);
-  *response = manager_.ListMounts();
-  return call.Finish(absl::OkStatus());
+  RpcCall call(gate_, *context, "MountService.ListMounts", nullptr);
+  return call.Run([&](const Caller& caller) {
+    *response = manager_.ListMounts(caller);
+    return absl::OkStatus();
+  });
 }
 
 grpc::ServerWriteReactor<v1::StatsResponse>* MountServiceImpl::WatchStats(
-    grpc::CallbackServerContext*, const v1::WatchStatsRequest* request) {
-  return streams_.Watch(*request);
+    grpc::CallbackServerContext* context, const v1::WatchStatsRequest* request) {
+  const absl::StatusOr<Caller> caller = gate_.Admit(gate_.PeerOf(*context));
+  if (!caller.ok()) return streams_.Refuse(caller.status());
+  if (absl::Status owns = manager_.CheckOwns(*caller, request->mount_id()); !owns.ok()) {
+    return streams_.Refuse(owns);
+  }
+  return streams_.Watch(*request, [this, caller = *caller](v1::StatsResponse* response) {
+    manager_.KeepOwned(caller, response);
+  });
 }
 
 }  // namespace pbkfs

@@ -3,7 +3,7 @@
 #define PBKFS_SERVICE_MOUNT_SERVICE_H_
 
 #include "pbkfs/v1/mount.grpc.pb.h"
-#include "service/metrics/histogram.h"
+#include "service/call_gate.h"
 #include "service/mount_manager.h"
 #include "service/stats_source.h"
 #include "service/stats_streams.h"
@@ -16,7 +16,7 @@ class MountServiceImpl final
  public:
   // All outlive the service.
   MountServiceImpl(MountManager& manager, const StatsSource& stats, StatsStreams& streams,
-                   RpcFigures& figures);
+                   CallGate& gate);
 
   grpc::Status Mount(grpc::ServerContext* context, const v1::MountRequest* request,
                      v1::Mount* response) override;
@@ -35,7 +35,7 @@ class MountServiceImpl final
   MountManager& manager_;
   const StatsSource& stats_;
   StatsStreams& streams_;
-  RpcFigures& figures_;
+  CallGate& gate_;
 };
 
 }  // namespace pbkfs

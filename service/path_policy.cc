@@ -1,5 +1,6 @@
 #include "service/path_policy.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -14,7 +15,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "fs/base/plain_path.h"
 #include "fs/base/status.h"
+#include "fs/base/unique_fd.h"
 #include "service/limits.h"
 
 namespace pbkfs {
@@ -226,6 +229,21 @@ absl::StatusOr<ResolvedPath> PathPolicy::Resolve(absl::string_view field,
                    "; unmount it (umount -l where its daemon is gone), or name another directory"));
   }
   return resolved;
+}
+
+absl::Status CheckOutsideCatalogs(absl::string_view field, const std::string& path) {
+  for (size_t end = path.rfind('/'); end != 0 && end != std::string::npos;
+       end = path.rfind('/', end - 1)) {
+    const std::string above = path.substr(0, end);
+    const absl::StatusOr<UniqueFd> directory = OpenPlainDirectory(above, O_PATH);
+    if (!directory.ok()) continue;
+    if (!HoldsDirectory(directory->get(), "backups") || !HoldsDirectory(directory->get(), "wal")) {
+      continue;
+    }
+    return InvalidField(field, absl::StrCat(path, " lies in the pg_probackup catalog ", above,
+                                            "; name a directory outside of it"));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status CheckApart(const MountPaths& paths) {

@@ -84,6 +84,10 @@ class PathPolicy {
   std::vector<std::string> roots_ ABSL_GUARDED_BY(mutex_);
 };
 
+// INVALID_ARGUMENT (INVALID_FIELD) where `path`, resolved, lies in a pg_probackup catalog: nothing
+// is ever written there, also where nobody mounts from it.
+absl::Status CheckOutsideCatalogs(absl::string_view field, const std::string& path);
+
 // INVALID_ARGUMENT (INVALID_FIELD) where two of the paths contain one another.
 absl::Status CheckApart(const MountPaths& paths);
 // The same between a new mount and one that exists. Both may have the same store; equal targets and

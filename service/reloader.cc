@@ -114,7 +114,8 @@ ConfigChange CompareConfigs(const v1::DaemonConfig& current, const v1::DaemonCon
   } else {
     keep("listeners");
   }
-  for (const char* name : {"metrics_address", "health_address", "state_directory", "budgets", "log_format"}) {
+  for (const char* name :
+       {"metrics_address", "health_address", "state_directory", "budgets", "log_format"}) {
     keep(name);
   }
   if (current.limits().max_request_bytes() != next.limits().max_request_bytes()) {
@@ -138,7 +139,10 @@ ConfigChange CompareConfigs(const v1::DaemonConfig& current, const v1::DaemonCon
   return change;
 }
 
-Reloader::~Reloader() {
+Reloader::~Reloader() { Stop(); }
+
+void Reloader::Stop() {
+  if (!thread_.joinable()) return;
   {
     MutexLock lock(&request_mutex_);
     stop_ = true;
@@ -182,7 +186,8 @@ absl::StatusOr<v1::ReloadResponse> Reloader::Reload() {
   // All that can fail comes first.
   PBKFS_RETURN_IF_ERROR(WithField(
       WithReason(policy_.SetRoots(RootsOf(change.config)), reason::kInvalidField), "allow_root"));
-  const absl::Status kept = memory_ == nullptr ? absl::OkStatus() : memory_->Write(change.config);
+  absl::Status kept = tls_ ? tls_(change.config) : absl::OkStatus();
+  if (kept.ok() && memory_ != nullptr) kept = memory_->Write(change.config);
   if (!kept.ok()) {
     policy_.SetRoots(RootsOf(*current)).IgnoreError();
     return kept;

@@ -3,8 +3,10 @@
 #ifndef PBKFS_SERVICE_RELOADER_H_
 #define PBKFS_SERVICE_RELOADER_H_
 
+#include <functional>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -40,8 +42,14 @@ class Reloader {
         stats_logger_(stats_logger),
         mounts_(mounts),
         thread_([this] { Run(); }) {}
-  // Waits for a reload that runs.
   ~Reloader();
+  // Waits for a reload that runs, and begins none any more. From the thread that owns the object.
+  void Stop() ABSL_LOCKS_EXCLUDED(request_mutex_);
+
+  // What reads certificates again; an error of it fails the reload. Before the first reload.
+  void SetTls(std::function<absl::Status(const v1::DaemonConfig& next)> tls) {
+    tls_ = std::move(tls);
+  }
 
   // FAILED_PRECONDITION (NO_CONFIG_FILE); INVALID_ARGUMENT (INVALID_FIELD), and nothing is changed.
   absl::StatusOr<v1::ReloadResponse> Reload() ABSL_LOCKS_EXCLUDED(mutex_);
@@ -57,6 +65,7 @@ class Reloader {
   PathPolicy& policy_;
   StatsLogger& stats_logger_;
   ConfiguredMounts& mounts_;
+  std::function<absl::Status(const v1::DaemonConfig&)> tls_;
   Mutex mutex_;  // Held during a reload.
 
   Mutex request_mutex_;

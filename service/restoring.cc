@@ -154,7 +154,7 @@ void MountManager::RestoreOne(const v1::MountRecord& record) {
     // The diff belongs to the backup that "latest" was.
     request.set_backup_id(record.mount().backup_id());
     spdlog::info("mount {}: it is made again", id);
-    status = MountFor(Origin::kAgain, request, [] { return false; }).status();
+    status = MountFor(Origin::kAgain, request, Caller::Daemon(), [] { return false; }).status();
   } else {
     spdlog::info("mount {}: it ended with the last boot and is not made again", id);
     status = environment_.registry.Remove(id);

@@ -57,6 +57,7 @@ class StatsStreams::Stream final : public grpc::ServerWriteReactor<v1::StatsResp
 
   void Send(v1::StatsResponse response) {
     message_ = std::move(response);
+    filter(&message_);
     writing_ = true;
     StartWrite(&message_);
   }
@@ -86,6 +87,7 @@ class StatsStreams::Stream final : public grpc::ServerWriteReactor<v1::StatsResp
     delete this;
   }
 
+  Filter filter;
   std::string mount_id;
   absl::Duration interval;
   absl::Time next_sample;
@@ -130,10 +132,18 @@ StatsStreams::~StatsStreams() {
 }
 
 grpc::ServerWriteReactor<v1::StatsResponse>* StatsStreams::Watch(
-    const v1::WatchStatsRequest& request) {
+    const v1::WatchStatsRequest& request, Filter filter) {
   auto* stream = new Stream(*this);  // Deletes itself when gRPC is done with it.
   MutexLock lock(&mutex_);
+  stream->filter = std::move(filter);
   if (absl::Status status = Add(request, stream); !status.ok()) stream->EndWith(status);
+  return stream;
+}
+
+grpc::ServerWriteReactor<v1::StatsResponse>* StatsStreams::Refuse(const absl::Status& status) {
+  auto* stream = new Stream(*this);
+  MutexLock lock(&mutex_);
+  stream->EndWith(status);
   return stream;
 }
 

@@ -38,8 +38,14 @@ class StatsStreams {
   // Every stream has ended: the server is gone.
   ~StatsStreams();
 
+  // Takes out of a sample what the caller may not see.
+  using Filter = std::function<void(v1::StatsResponse* response)>;
+
   // The handler of WatchStats.
-  grpc::ServerWriteReactor<v1::StatsResponse>* Watch(const v1::WatchStatsRequest& request);
+  grpc::ServerWriteReactor<v1::StatsResponse>* Watch(const v1::WatchStatsRequest& request,
+                                                     Filter filter);
+  // A stream that ends at once.
+  grpc::ServerWriteReactor<v1::StatsResponse>* Refuse(const absl::Status& status);
   // Ends all streams, and from now on each new one.
   void Stop();
 

@@ -26,6 +26,14 @@ absl::StatusOr<UniqueFd> OpenPlainDirectory(const std::string& path, int flags) 
   }
 }
 
+bool HoldsDirectory(int directory, const char* name) {
+  struct open_how how = {};
+  how.flags = O_PATH | O_DIRECTORY | O_CLOEXEC;
+  how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV;
+  const UniqueFd fd(static_cast<int>(syscall(SYS_openat2, directory, name, &how, sizeof(how))));
+  return fd.valid() || errno == EXDEV;
+}
+
 absl::StatusOr<PlainParent> OpenPlainParent(const std::string& path) {
   const size_t slash = path.rfind('/');
   if (slash == std::string::npos || slash + 1 == path.size()) return ErrnoError(EINVAL, path);

@@ -15,6 +15,10 @@ namespace pbkfs {
 // `flags` in addition to O_DIRECTORY and O_CLOEXEC.
 absl::StatusOr<UniqueFd> OpenPlainDirectory(const std::string& path, int flags);
 
+// Whether there is a directory `name` in `directory`. Never looks into a file system that is
+// mounted at it, which may be ours.
+bool HoldsDirectory(int directory, const char* name);
+
 // The directory that holds the last component of `path`, and that component, for the calls with
 // "at" in their names.
 struct PlainParent {

@@ -51,8 +51,8 @@ absl::StatusOr<std::unique_ptr<Keeper>> Keeper::Create(const KeeperOptions& opti
     return keeper;
   }
   keeper->oom_score_ = OomScore();
-  for (const std::string& path : options.listen_paths) {
-    PBKFS_ASSIGN_OR_RETURN(UniqueFd listener, ListenAt(path));
+  for (const ListenAddress& address : options.listen) {
+    PBKFS_ASSIGN_OR_RETURN(UniqueFd listener, ListenAt(address));
     keeper->listeners_.push_back(std::move(listener));
   }
   SetOomScore(kKeeperOomScore);
@@ -113,7 +113,9 @@ int Keeper::Run() {
     if (child < 0 && errno != EINTR) break;
     children_.erase(child);
   }
-  for (const std::string& path : options_.listen_paths) unlink(path.c_str());
+  for (const ListenAddress& address : options_.listen) {
+    if (!address.path.empty()) unlink(address.path.c_str());
+  }
   return exit_code_;
 }
 

@@ -23,12 +23,13 @@
 #include "fs/base/unique_fd.h"
 #include "service/keeper/held_mount.h"
 #include "service/keeper/protocol.h"
+#include "service/keeper/unix_socket.h"
 
 namespace pbkfs {
 
 struct KeeperOptions {
   std::vector<std::string> arguments;  // Of this process, with the program's name.
-  std::vector<std::string> listen_paths;
+  std::vector<ListenAddress> listen;
   int max_deaths = 100;  // Of workers, within a minute, before the connections end.
 };
 

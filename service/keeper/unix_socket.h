@@ -1,6 +1,8 @@
-// Unix sockets that listen. They are made by the keeper, so that they outlive a worker.
+// Sockets that listen. They are made by the keeper, so that they outlive a worker.
 #ifndef PBKFS_SERVICE_KEEPER_UNIX_SOCKET_H_
 #define PBKFS_SERVICE_KEEPER_UNIX_SOCKET_H_
+
+#include <sys/types.h>
 
 #include <string>
 
@@ -10,12 +12,19 @@
 
 namespace pbkfs {
 
+struct ListenAddress {
+  std::string path;     // Of a unix socket; "" = TCP.
+  mode_t mode = 0660;   // Of a unix socket.
+  std::string group;    // Of a unix socket, by name or number; "" = the process's.
+  std::string address;  // HOST:PORT, with brackets around an IPv6 address.
+};
+
 // Makes the directory of the socket, and removes a socket that nobody answers on. ALREADY_EXISTS
 // where somebody does, FAILED_PRECONDITION where something else is in the way.
 absl::Status PrepareSocketPath(const std::string& path);
 
-// Listens at `path`, for the owner and the group of the process only. Does not block.
-absl::StatusOr<UniqueFd> ListenAt(const std::string& path);
+// Does not block. A unix socket never exists with wider permissions than it should have.
+absl::StatusOr<UniqueFd> ListenAt(const ListenAddress& where);
 
 }  // namespace pbkfs
 

@@ -29,7 +29,10 @@ TEST(Arguments, AddressesComeFromFlagThenEnvironmentThenDefault) {
   EXPECT_EQ(Parse({"list"})->address, "unix:/run/pbkfs/pbkfsd.sock");
   EXPECT_EQ(Parse({"list"}, "/x.sock")->address, "unix:/x.sock");
   EXPECT_EQ(Parse({"list", "--address", "unix:/y"}, "/x.sock")->address, "unix:/y");
-  EXPECT_FALSE(Parse({"list", "--address", "host:1"}).ok());
+  EXPECT_EQ(Parse({"list", "--address", "host:1"})->address, "host:1");
+  for (const char* address : {"host", "host:", ":1", "host:0", "host:65536", "host:x"}) {
+    EXPECT_FALSE(Parse({"list", "--address", address}).ok()) << address;
+  }
 }
 
 TEST(Arguments, WhatDoesNotFitIsRefused) {

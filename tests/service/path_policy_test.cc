@@ -1,12 +1,19 @@
 #include "service/path_policy.h"
 
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <cerrno>
 #include <filesystem>
 #include <string>
+#include <thread>
 
+#include "fs/base/io.h"
+#include "fs/base/plain_path.h"
 #include "fs/base/status.h"
 #include "gtest/gtest.h"
 #include "tests/support/temporary_directory.h"
@@ -78,6 +85,43 @@ TEST_F(PathPolicyTest, MissingPathsTellHowMuchIsThere) {
   EXPECT_EQ(deep->path, root_ + "/allowed/t/u/v");
 }
 
+// Who owns a directory on the way can exchange it for a link at any time. What was resolved is used
+// without following links, so that nothing is ever made where the link leads.
+TEST_F(PathPolicyTest, LinksThatAppearDuringACallLeadNowhere) {
+  const PathPolicy& policy = Policy({root_ + "/allowed"});
+  const std::string here = root_ + "/allowed/here";
+  const std::string link = root_ + "/allowed/link";
+  ASSERT_EQ(mkdir(here.c_str(), 0700), 0);
+  ASSERT_EQ(symlink((root_ + "/other").c_str(), link.c_str()), 0);
+  std::atomic<bool> stop = false;
+  std::thread swapping([&] {
+    while (!stop) renameat2(AT_FDCWD, here.c_str(), AT_FDCWD, link.c_str(), RENAME_EXCHANGE);
+  });
+  int made = 0;
+  int outside = 0;  // Seen when the path was resolved.
+  int late = 0;     // Seen when it was used.
+  bool escaped = false;
+  for (int i = 0; i < 1'000'000 && !escaped && (made < 50 || outside < 50 || late < 50); ++i) {
+    const absl::StatusOr<ResolvedPath> target = policy.Resolve("target", here + "/t");
+    if (!target.ok()) {
+      if (ReasonOf(target.status()) == "PATH_NOT_ALLOWED") ++outside;
+      continue;
+    }
+    const absl::Status done = PosixIo().MakeDir(target->path, 0700);
+    made += done.ok() ? 1 : 0;
+    late += ErrnoOf(done) == ELOOP ? 1 : 0;
+    escaped = access((root_ + "/other/t").c_str(), F_OK) == 0;
+    RemovePlainDirectory(here + "/t").IgnoreError();
+    RemovePlainDirectory(link + "/t").IgnoreError();
+  }
+  stop = true;
+  swapping.join();
+  EXPECT_FALSE(escaped) << "a directory was made where the link leads";
+  EXPECT_GE(made, 50);
+  EXPECT_GE(outside, 50);
+  EXPECT_GE(late, 50);
+}
+
 TEST_F(PathPolicyTest, LinkLoopsAreRefused) {
   const PathPolicy& policy = Policy({root_ + "/allowed"});
   ASSERT_EQ(symlink("loop", (root_ + "/allowed/loop").c_str()), 0);
@@ -104,6 +148,22 @@ TEST(CleanPath, RefusesWhatIsNotAPlainAbsolutePath) {
     EXPECT_EQ(ReasonOf(status), "INVALID_FIELD") << path;
     EXPECT_EQ(FieldOf(status), "target") << path;
   }
+}
+
+TEST_F(PathPolicyTest, CatalogsThatNobodyMountsAreLeftAloneToo) {
+  const std::string catalog = root_ + "/allowed/store";
+  EXPECT_TRUE(CheckOutsideCatalogs("target", catalog + "/t").ok());
+  ASSERT_EQ(mkdir((catalog + "/backups").c_str(), 0700), 0);
+  EXPECT_TRUE(CheckOutsideCatalogs("target", catalog + "/t").ok());
+  ASSERT_EQ(mkdir((catalog + "/wal").c_str(), 0700), 0);
+  for (const char* path : {"/t", "/backups/t", "/wal/node/deep/t"}) {
+    const absl::Status status = CheckOutsideCatalogs("target", catalog + path);
+    EXPECT_EQ(ReasonOf(status), "INVALID_FIELD") << path;
+    EXPECT_EQ(FieldOf(status), "target") << path;
+  }
+  // Beside it is not in it.
+  EXPECT_TRUE(CheckOutsideCatalogs("target", catalog).ok());
+  EXPECT_TRUE(CheckOutsideCatalogs("target", catalog + "2/t").ok());
 }
 
 TEST(CheckApart, PathsOfOneMountDoNotContainOneAnother) {
