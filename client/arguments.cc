@@ -1,46 +1,53 @@
 #include "client/arguments.h"
 
+#include <algorithm>
+#include <iterator>
+
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
+#include "absl/strings/strip.h"
 #include "client/status_macros.h"
+#include "client/suggestion.h"
 
 namespace pbkfs::client {
 namespace {
 
 constexpr char kDefaultAddress[] = "unix:/run/pbkfs/pbkfsd.sock";
-
-struct Option {
-  absl::string_view name;
-  bool takes_value;
-  absl::string_view commands;  // Separated by spaces; "" = all.
-};
+// A year, far below what overflows.
+constexpr double kMaxTimeoutSeconds = 365.0 * 24 * 3600;
 
 constexpr Option kOptions[] = {
     {"address", true, ""},
-    {"tls-ca", true, ""},
-    {"tls-cert", true, ""},
-    {"tls-key", true, ""},
-    {"output", true, ""},
+    {"tls-ca", true, "", "<file>"},
+    {"tls-cert", true, "", "<file>"},
+    {"tls-key", true, "", "<file>"},
+    {"output", true, "", "table json"},
+    {"timeout", true, ""},
     {"help", false, ""},
     {"version", false, ""},
-    {"store", true, "mount backups diff-check"},
-    {"instance", true, "mount backups diff-check"},
-    {"backup", true, "mount"},
-    {"target", true, "mount"},
-    {"diff", true, "mount"},
+    {"store", true, "mount backups diff-check", "<directory>"},
+    {"instance", true, "mount backups diff-check", "<instance>"},
+    {"backup", true, "mount", "<backup>"},
+    {"target", true, "mount", "<directory>"},
+    {"diff", true, "mount", "<directory>"},
     {"id", true, "mount"},
-    {"owner", true, "mount"},
+    {"owner", true, "mount", "<user>"},
     {"read-only", false, "mount"},
     {"materialize-on-read", false, "mount"},
     {"ephemeral", false, "mount"},
+    {"restore", false, "mount"},
+    {"diff-limit", true, "mount"},
+    {"threads", true, "mount"},
     {"force", false, "mount unmount"},
-    {"catalog-lock", true, "mount"},
-    {"tablespaces", true, "mount"},
-    {"recovery-target", true, "mount"},
-    {"recovery-timeline", true, "mount"},
-    {"recovery-action", true, "mount"},
+    {"catalog-lock", true, "mount", "auto required off"},
+    {"tablespaces", true, "mount", "directory symlink"},
+    {"recovery-target", true, "mount", "immediate latest time= xid= lsn= name="},
+    {"recovery-timeline", true, "mount", "current latest"},
+    {"recovery-exclusive", false, "mount"},
+    {"recovery-action", true, "mount", "promote pause shutdown"},
     {"set", true, "mount"},
     {"default-config", false, "mount"},
     {"allow-tablespace-wal", false, "mount"},
@@ -49,32 +56,61 @@ constexpr Option kOptions[] = {
     {"delete-diff", false, "unmount"},
     {"watch", false, "stats"},
     {"reset", false, "stats"},
-    {"dir", true, "diff-list"},
+    {"dir", true, "diff-list", "<directory>"},
     {"repair", false, "diff-check"},
     {"missing-ok", false, "diff-delete"},
+    {"lines", true, "daemon-dump"},
 };
 
-struct Command {
-  absl::string_view name;
-  size_t max_operands;
+constexpr Command kCommands[] = {
+    {"mount", 0},
+    {"unmount", 1, "<mount>"},
+    {"list", 0},
+    {"stats", 1, "<mount>"},
+    {"backups", 0},
+    {"diff-list", 0},
+    {"diff-check", 1, "<diff>"},
+    {"diff-delete", 1, "<diff>"},
+    {"daemon-status", 0},
+    {"daemon-reload", 0},
+    {"daemon-upgrade", 0},
+    {"daemon-dump", 0},
+    {"daemon-log-level", 1, "trace debug info warn error"},
+    {"completion", 1, "bash zsh"},
+    {"help", 2},
 };
-constexpr Command kCommands[] = {{"mount", 0},      {"unmount", 1},    {"list", 0},
-                                 {"stats", 1},      {"backups", 0},    {"diff-list", 0},
-                                 {"diff-check", 1}, {"diff-delete", 1}};
+
+// Commands of two words begin with one of these.
+constexpr absl::string_view kGroups[] = {"diff", "daemon"};
+
+bool IsGroup(absl::string_view word) {
+  return std::find(std::begin(kGroups), std::end(kGroups), word) != std::end(kGroups);
+}
 
 absl::Status Usage(absl::string_view message) { return absl::InvalidArgumentError(message); }
 
-const Option* FindOption(absl::string_view name) {
-  for (const Option& option : kOptions) {
-    if (option.name == name) return &option;
-  }
-  return nullptr;
+// "; did you mean 'x'?", or nothing.
+std::string DidYouMean(absl::string_view word, const std::vector<std::string>& known,
+                       absl::string_view prefix = "") {
+  const std::string nearest = Nearest(word, known);
+  return nearest.empty() ? std::string() : absl::StrCat("; did you mean '", prefix, nearest, "'?");
 }
 
-bool FitsCommand(const Option& option, absl::string_view command) {
-  return option.commands.empty() || command.empty() ||
-         absl::StrContains(absl::StrCat(" ", option.commands, " "),
-                           absl::StrCat(" ", command, " "));
+absl::Status UnknownOption(const std::string& word, absl::string_view command) {
+  std::vector<std::string> known;
+  for (const Option& option : kOptions) {
+    if (FitsCommand(option, command)) known.emplace_back(option.name);
+  }
+  const std::string name = word.substr(0, word.find('='));
+  return Usage(absl::StrCat("unknown option ", name,
+                            DidYouMean(absl::StripPrefix(name, "--"), known, "--")));
+}
+
+absl::Status UnknownCommand(const std::string& command) {
+  std::vector<std::string> known(std::begin(kGroups), std::end(kGroups));
+  for (const Command& each : kCommands) known.push_back(CommandTitle(each.name));
+  const std::string title = CommandTitle(command);
+  return Usage(absl::StrCat("unknown command '", title, "'", DidYouMean(title, known)));
 }
 
 absl::Status CheckCommand(const Arguments& arguments) {
@@ -83,8 +119,7 @@ absl::Status CheckCommand(const Arguments& arguments) {
     if (known.name == arguments.command) command = &known;
   }
   if (command == nullptr) {
-    return Usage(absl::StrCat("unknown command '", CommandTitle(arguments.command),
-                              "'; there are mount, unmount, list, stats, backups and diff"));
+    return UnknownCommand(arguments.command);
   }
   if (arguments.operands.size() > command->max_operands) {
     return Usage(absl::StrCat(CommandTitle(arguments.command), ": unexpected argument '",
@@ -100,11 +135,26 @@ absl::Status CheckCommand(const Arguments& arguments) {
 
 // "diff list" is the command diff-list.
 absl::Status JoinCommandWords(Arguments* arguments) {
-  if (arguments->command != "diff" || arguments->help) return absl::OkStatus();
-  if (arguments->operands.empty()) return Usage("diff needs list, check or delete");
+  if (arguments->command == "help") {
+    // "help diff list" is "diff list --help".
+    arguments->help = true;
+    arguments->command = absl::StrJoin(arguments->operands, "-");
+    arguments->operands.clear();
+    return absl::OkStatus();
+  }
+  if (!IsGroup(arguments->command)) return absl::OkStatus();
+  if (arguments->operands.empty()) {
+    if (arguments->help) return absl::OkStatus();
+    std::vector<absl::string_view> verbs;
+    for (const Command& command : kCommands) {
+      absl::string_view verb = command.name;
+      if (absl::ConsumePrefix(&verb, absl::StrCat(arguments->command, "-"))) verbs.push_back(verb);
+    }
+    return Usage(absl::StrCat(arguments->command, " needs one of ", absl::StrJoin(verbs, ", ")));
+  }
   const std::string verb = arguments->operands.front();
   arguments->operands.erase(arguments->operands.begin());
-  arguments->command = absl::StrCat("diff-", verb);
+  absl::StrAppend(&arguments->command, "-", verb);
   return absl::OkStatus();
 }
 
@@ -121,14 +171,19 @@ absl::StatusOr<std::string> NormalAddress(const std::string& address) {
 }
 
 absl::Status TakeGlobals(const std::string& environment_address, Arguments* arguments) {
-  std::string address = arguments->Value("address");
-  if (address.empty()) address = environment_address;
-  if (address.empty()) address = kDefaultAddress;
-  CLIENT_ASSIGN_OR_RETURN(arguments->address, NormalAddress(address));
+  CLIENT_ASSIGN_OR_RETURN(arguments->address,
+                          AddressOf(arguments->Value("address"), environment_address));
   const std::string output = arguments->Value("output");
   if (!output.empty() && output != "table" && output != "json") {
     return Usage(absl::StrCat("-o ", output, ": use table or json"));
   }
+  double seconds = 0;
+  if (arguments->Has("timeout") && (!absl::SimpleAtod(arguments->Value("timeout"), &seconds) ||
+                                    !(seconds > 0) || seconds > kMaxTimeoutSeconds)) {
+    return Usage(absl::StrCat("--timeout ", arguments->Value("timeout"),
+                              ": use a number of seconds above 0"));
+  }
+  arguments->timeout = absl::Seconds(seconds);
   arguments->json = output == "json";
   arguments->help = arguments->Has("help");
   arguments->version = arguments->Has("version");
@@ -161,8 +216,29 @@ bool LooksLikeOption(const std::string& word) {
 
 }  // namespace
 
+absl::Span<const Option> Options() { return kOptions; }
+absl::Span<const Command> Commands() { return kCommands; }
+
+const Option* FindOption(absl::string_view name) {
+  for (const Option& option : kOptions) {
+    if (option.name == name) return &option;
+  }
+  return nullptr;
+}
+
+bool FitsCommand(const Option& option, absl::string_view command) {
+  return option.commands.empty() || command.empty() ||
+         absl::StrContains(absl::StrCat(" ", option.commands, " "),
+                           absl::StrCat(" ", command, " "));
+}
+
 std::string CommandTitle(absl::string_view command) {
-  return absl::StrReplaceAll(command, {{"diff-", "diff "}});
+  return absl::StrReplaceAll(command, {{"diff-", "diff "}, {"daemon-", "daemon "}});
+}
+
+absl::StatusOr<std::string> AddressOf(const std::string& flag, const std::string& environment) {
+  if (!flag.empty()) return NormalAddress(flag);
+  return NormalAddress(environment.empty() ? kDefaultAddress : environment);
 }
 
 std::string Arguments::Value(const std::string& name) const {
@@ -182,7 +258,7 @@ absl::StatusOr<Arguments> ParseArguments(const std::vector<std::string>& words,
     }
     if (only_operands || !LooksLikeOption(word)) {
       if (!only_operands && word.size() > 1 && word[0] == '-') {
-        return Usage(absl::StrCat("unknown option ", word));
+        return UnknownOption(word, arguments.command);
       }
       if (arguments.command.empty()) {
         arguments.command = word;
@@ -195,7 +271,7 @@ absl::StatusOr<Arguments> ParseArguments(const std::vector<std::string>& words,
     std::string value;
     const bool has_value = SplitWord(word, &name, &value);
     const Option* option = FindOption(name);
-    if (option == nullptr) return Usage(absl::StrCat("unknown option ", word));
+    if (option == nullptr) return UnknownOption(word, arguments.command);
     if (option->takes_value && !has_value) {
       if (i + 1 >= words.size()) return Usage(absl::StrCat(word, " needs a value"));
       value = words[++i];
@@ -206,7 +282,7 @@ absl::StatusOr<Arguments> ParseArguments(const std::vector<std::string>& words,
   }
   CLIENT_RETURN_IF_ERROR(TakeGlobals(environment_address, &arguments));
   CLIENT_RETURN_IF_ERROR(JoinCommandWords(&arguments));
-  if (arguments.help && arguments.command == "diff") return arguments;
+  if (arguments.help && IsGroup(arguments.command)) return arguments;
   if (!arguments.command.empty()) CLIENT_RETURN_IF_ERROR(CheckCommand(arguments));
   return arguments;
 }

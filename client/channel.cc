@@ -16,15 +16,16 @@
 namespace pbkfs::client {
 namespace {
 
-absl::StatusOr<std::string> ReadPem(const Arguments& arguments, const std::string& option,
-                                    const char* variable) {
-  std::string path = arguments.Value(option);
+using Options = std::function<std::string(const std::string& name)>;
+
+absl::StatusOr<std::string> ReadPem(const std::string& address, const Options& options,
+                                    const std::string& option, const char* variable) {
+  std::string path = options(option);
   const char* const value = getenv(variable);
   if (path.empty() && value != nullptr) path = value;
   if (path.empty()) {
-    return absl::InvalidArgumentError(absl::StrCat("address '", arguments.address,
-                                                   "': TCP needs TLS, and --", option, " or ",
-                                                   variable, " is not given"));
+    return absl::InvalidArgumentError(absl::StrCat("address '", address, "': TCP needs TLS, and --",
+                                                   option, " or ", variable, " is not given"));
   }
   std::ifstream file(path, std::ios::binary);
   std::ostringstream text;
@@ -38,15 +39,19 @@ absl::StatusOr<std::string> ReadPem(const Arguments& arguments, const std::strin
 
 }  // namespace
 
-absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeChannel(const Arguments& arguments) {
-  if (absl::StartsWith(arguments.address, "unix:")) {
-    return grpc::CreateChannel(arguments.address, grpc::InsecureChannelCredentials());
+absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeChannel(const std::string& address,
+                                                           const Options& option) {
+  if (absl::StartsWith(address, "unix:")) {
+    return grpc::CreateChannel(address, grpc::InsecureChannelCredentials());
   }
   grpc::SslCredentialsOptions options;
-  CLIENT_ASSIGN_OR_RETURN(options.pem_root_certs, ReadPem(arguments, "tls-ca", "PBKFS_TLS_CA"));
-  CLIENT_ASSIGN_OR_RETURN(options.pem_cert_chain, ReadPem(arguments, "tls-cert", "PBKFS_TLS_CERT"));
-  CLIENT_ASSIGN_OR_RETURN(options.pem_private_key, ReadPem(arguments, "tls-key", "PBKFS_TLS_KEY"));
-  return grpc::CreateChannel(arguments.address, grpc::SslCredentials(options));
+  CLIENT_ASSIGN_OR_RETURN(options.pem_root_certs,
+                          ReadPem(address, option, "tls-ca", "PBKFS_TLS_CA"));
+  CLIENT_ASSIGN_OR_RETURN(options.pem_cert_chain,
+                          ReadPem(address, option, "tls-cert", "PBKFS_TLS_CERT"));
+  CLIENT_ASSIGN_OR_RETURN(options.pem_private_key,
+                          ReadPem(address, option, "tls-key", "PBKFS_TLS_KEY"));
+  return grpc::CreateChannel(address, grpc::SslCredentials(options));
 }
 
 }  // namespace pbkfs::client

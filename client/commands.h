@@ -6,12 +6,14 @@
 #include <string>
 #include <vector>
 
+#include "client/terminal.h"
+
 namespace pbkfs::client {
 
 // The whole program but for its process: prints to the streams, returns the exit code. `words`
 // without the program's name.
-int RunClient(const std::vector<std::string>& words, const std::string& environment_address,
-              const std::string& directory, std::ostream& out, std::ostream& err);
+int RunClient(const std::vector<std::string>& words, const Surroundings& surroundings,
+              std::ostream& out, std::ostream& err);
 
 }  // namespace pbkfs::client
 

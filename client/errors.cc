@@ -3,6 +3,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "client/table.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 
@@ -23,7 +24,7 @@ int ExitCodeOf(int code) {
     case absl::StatusCode::kFailedPrecondition:
       return 5;
     case absl::StatusCode::kUnavailable:
-      return 6;
+      return kExitUnreachable;
     case absl::StatusCode::kDataLoss:
       return 7;
     default:
@@ -41,32 +42,42 @@ std::string ReasonOfDetails(const std::string& details) {
   return "";
 }
 
+std::string UnreachableText(absl::string_view command, absl::string_view address,
+                            absl::string_view why) {
+  const bool forbidden = absl::StrContains(why, "Permission denied");
+  return absl::StrCat(
+      "pbkfs: ", command, " failed: no daemon answers at ", address, " (", Printable(why),
+      ")\nnext step: ",
+      forbidden ? "run this as a user that may open the socket: root, or one of its group\n"
+      : absl::StartsWith(address, "unix:")
+          ? "start the daemon (systemctl start pbkfsd, or pbkfsd --allow-root DIR), or name "
+            "the socket of the one that runs with --address or PBKFS_ADDRESS\n"
+          : "is the daemon running, does its certificate name this host, and does its "
+            "client_ca_file know who signed yours?\n");
+}
+
 std::string ErrorText(absl::string_view command, const CallError& error,
                       absl::string_view address) {
   const auto code = static_cast<absl::StatusCode>(error.code);
   const std::string reason = ReasonOfDetails(error.details);
   std::string text = absl::StrCat("pbkfs: ", command, " failed: ");
   if (code == absl::StatusCode::kUnavailable && reason.empty()) {
-    absl::StrAppend(&text, "no daemon answers at ", address, " (", error.message,
-                    ")\nnext step: is pbkfsd running? name its socket with --address or "
-                    "PBKFS_ADDRESS",
-                    absl::StartsWith(address, "unix:")
-                        ? "\n"
-                        : "; does its certificate name this host, and does its client_ca_file "
-                          "know who signed yours?\n");
-    return text;
+    return UnreachableText(command, address, error.message);
   }
   if (code == absl::StatusCode::kUnimplemented && reason.empty()) {
     absl::StrAppend(&text, "the daemon does not have this call; is it older than pbkfs?\n");
     return text;
   }
   if (code == absl::StatusCode::kDeadlineExceeded) {
-    absl::StrAppend(&text, "the daemon did not answer in time; see its log, and pbkfs list\n");
+    absl::StrAppend(&text,
+                    "the daemon did not answer in time\nnext step: see its log, and what was "
+                    "done with pbkfs list; --timeout SEC waits longer\n");
     return text;
   }
-  absl::StrAppend(&text, error.message.empty() ? absl::StatusCodeToString(code) : error.message,
+  absl::StrAppend(&text,
+                  error.message.empty() ? absl::StatusCodeToString(code) : Printable(error.message),
                   "\n");
-  if (!reason.empty()) absl::StrAppend(&text, "reason: ", reason, "\n");
+  if (!reason.empty()) absl::StrAppend(&text, "reason: ", Printable(reason), "\n");
   return text;
 }
 

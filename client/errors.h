@@ -11,6 +11,7 @@ namespace pbkfs::client {
 inline constexpr int kExitDone = 0;
 inline constexpr int kExitFailed = 1;
 inline constexpr int kExitUsage = 2;
+inline constexpr int kExitUnreachable = 6;
 
 // An error of the API, without gRPC's types. `code` is the canonical number.
 struct CallError {
@@ -23,6 +24,9 @@ struct CallError {
 int ExitCodeOf(int code);
 // ErrorInfo.reason, "" where there is none.
 std::string ReasonOfDetails(const std::string& details);
+// For a daemon that can't be reached: why, by what gRPC said, and how to reach one.
+std::string UnreachableText(absl::string_view command, absl::string_view address,
+                            absl::string_view why);
 // "pbkfs: mount failed: …", the reason, and the next step where the message can't know it. Ends
 // with a newline.
 std::string ErrorText(absl::string_view command, const CallError& error, absl::string_view address);

@@ -1,10 +1,12 @@
 #include "client/output.h"
 
-#include <algorithm>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_replace.h"
 #include "absl/strings/strip.h"
 #include "absl/time/time.h"
 #include "google/protobuf/util/json_util.h"
@@ -14,11 +16,16 @@ namespace {
 
 using Row = std::vector<std::string>;
 
-std::string StateText(v1::MountState state) {
-  std::string name = v1::MountState_Name(state);
-  absl::string_view view = name;
-  absl::ConsumePrefix(&view, "MOUNT_STATE_");
-  return absl::AsciiStrToLower(view);
+Cell StateCell(v1::MountState state) {
+  std::string text = EnumText(v1::MountState_Name(state), "MOUNT_STATE_");
+  switch (state) {
+    case v1::MOUNT_STATE_ACTIVE:
+      return {std::move(text), Style::kGood};
+    case v1::MOUNT_STATE_FAILED:
+      return {std::move(text), Style::kBad};
+    default:
+      return {std::move(text), Style::kWarning};
+  }
 }
 
 std::string ChainText(const v1::Mount& mount) {
@@ -40,30 +47,11 @@ std::string RecoveryText(const v1::Recovery& recovery) {
                       recovery.action());
 }
 
-// Columns in characters of UTF-8, near enough to what a terminal shows.
-size_t Width(const std::string& text) {
-  return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) {
-    return (static_cast<unsigned char>(c) & 0xc0) != 0x80;
-  }));
-}
-
 }  // namespace
 
-std::string FormatTable(const std::vector<Row>& rows) {
-  std::vector<size_t> widths;
-  for (const Row& row : rows) {
-    widths.resize(std::max(widths.size(), row.size()));
-    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], Width(row[i]));
-  }
-  std::string text;
-  for (const Row& row : rows) {
-    for (size_t i = 0; i < row.size(); ++i) {
-      text += row[i];
-      if (i + 1 < row.size()) text.append(widths[i] - Width(row[i]) + 2, ' ');
-    }
-    text += '\n';
-  }
-  return text;
+std::string EnumText(absl::string_view name, absl::string_view prefix) {
+  absl::ConsumePrefix(&name, prefix);
+  return absl::StrReplaceAll(absl::AsciiStrToLower(name), {{"_", " "}});
 }
 
 std::string TimeText(const google::protobuf::Timestamp& time) {
@@ -95,13 +83,12 @@ std::string ToJson(const google::protobuf::Message& message) {
   return json;
 }
 
-std::string MountText(const v1::Mount& mount, bool dry_run) {
-  std::vector<Row> rows = {
+std::string MountText(const v1::Mount& mount, bool dry_run, const Palette& palette) {
+  std::vector<std::pair<std::string, Cell>> facts = {
       {"id", mount.mount_id()},
-      {"state", dry_run ? "would be mounted" : StateText(mount.state())},
+      {"state", dry_run ? Cell("would be mounted") : StateCell(mount.state())},
       {"backup", absl::StrCat(mount.instance(), " ", mount.backup_id())},
       {"chain", ChainText(mount)},
-      {"server", absl::StrCat("PostgreSQL ", mount.server_version())},
       {"target", mount.target()},
       {"diff", mount.diff_dir()},
       {"owner", absl::StrCat(mount.owner().uid(), ":", mount.owner().gid())},
@@ -109,15 +96,26 @@ std::string MountText(const v1::Mount& mount, bool dry_run) {
                             ", free for changes: ", FormatBytes(mount.diff_free_bytes()))},
       {"WAL", absl::StrCat(mount.start_lsn(), " .. ", mount.stop_lsn())},
   };
-  if (mount.has_recovery()) rows.push_back({"recovery", RecoveryText(mount.recovery())});
-  std::string text = FormatTable(rows);
-  for (const std::string& warning : mount.warnings())
-    absl::StrAppend(&text, "warning: ", warning, "\n");
+  if (!mount.state_reason().empty()) {
+    facts.insert(facts.begin() + 2, {"reason", Cell(mount.state_reason(), Style::kBad)});
+  }
+  if (mount.has_recovery()) facts.emplace_back("recovery", RecoveryText(mount.recovery()));
+  std::string text = FormatFacts(facts, palette);
+  for (const std::string& warning : mount.warnings()) {
+    absl::StrAppend(&text, palette.Paint(Style::kWarning, "warning:"), " ", Printable(warning),
+                    "\n");
+  }
   if (!mount.start_command().empty()) {
     absl::StrAppend(&text, "\n", dry_run ? "it would be started" : "start it",
                     " as the owner of the files with:\n", mount.start_command(), "\n");
   }
   return text;
+}
+
+std::string MountNextStep(const v1::Mount& mount, bool dry_run) {
+  if (dry_run) return "the same command without --dry-run";
+  return absl::StrCat(mount.start_command().empty() ? "" : "start PostgreSQL as shown; ",
+                      "when it is stopped again: pbkfs unmount ", mount.mount_id());
 }
 
 std::string UnmountText(const v1::UnmountResponse& response) {
@@ -126,31 +124,40 @@ std::string UnmountText(const v1::UnmountResponse& response) {
     return absl::StrCat(response.mount_id(), " unmounted; its diff is deleted\n");
   }
   return absl::StrCat(response.mount_id(), " unmounted; its changes are kept in ",
-                      response.diff_dir(), "\n");
+                      Printable(response.diff_dir()), "\n");
 }
 
-std::string ListText(const v1::ListMountsResponse& response) {
-  std::vector<Row> rows = {{"ID", "STATE", "INSTANCE", "BACKUP", "SERVER", "TARGET", "DIFF"}};
+std::string UnmountNextStep(const v1::UnmountResponse& response) {
+  if (!response.was_mounted() || response.diff_deleted()) return "";
+  return absl::StrCat("mount the backup with --diff ", Printable(response.diff_dir()),
+                      " to go on, or throw the changes away: pbkfs diff delete ",
+                      Printable(response.diff_dir()));
+}
+
+std::string ListText(const v1::ListMountsResponse& response, const Palette& palette) {
+  std::vector<std::vector<Cell>> rows = {
+      {"ID", "STATE", "INSTANCE", "BACKUP", "SERVER", "MADE", "TARGET", "DIFF"}};
   for (const v1::Mount& mount : response.mounts()) {
-    rows.push_back({mount.mount_id(), StateText(mount.state()), mount.instance(), mount.backup_id(),
-                    mount.server_version(), mount.target(), mount.diff_dir()});
+    rows.push_back({mount.mount_id(), StateCell(mount.state()), mount.instance(), mount.backup_id(),
+                    mount.server_version(),
+                    mount.has_create_time() ? TimeText(mount.create_time()) : "-", mount.target(),
+                    mount.diff_dir()});
   }
-  return FormatTable(rows);
+  std::string text = FormatTable(rows, palette);
+  for (const v1::Mount& mount : response.mounts()) {
+    if (mount.state_reason().empty()) continue;
+    absl::StrAppend(&text, palette.Paint(Style::kBad, mount.mount_id()), ": ",
+                    Printable(mount.state_reason()), "\n");
+  }
+  return text;
 }
 
-std::string BackupsText(const v1::ListBackupsResponse& response) {
-  std::vector<Row> rows = {{"INSTANCE", "BACKUP", "MODE", "WAL", "STATUS", "PARENT", "SERVER",
-                            "CODEC", "TAKEN", "DATA", "MOUNTABLE"}};
-  for (const v1::Backup& backup : response.backups()) {
-    rows.push_back(
-        {backup.instance(), backup.backup_id(), backup.mode().empty() ? "-" : backup.mode(),
-         backup.stream() ? "STREAM" : "ARCHIVE", backup.status(),
-         backup.parent_id().empty() ? "-" : backup.parent_id(), backup.server_version(),
-         backup.compress_alg(), backup.has_recovery_time() ? TimeText(backup.recovery_time()) : "-",
-         FormatBytes(backup.data_bytes()),
-         backup.mountable() ? "yes" : absl::StrCat("no: ", backup.unmountable_reason())});
+std::string ListNextStep(const v1::ListMountsResponse& response) {
+  for (const v1::Mount& mount : response.mounts()) {
+    if (mount.state() != v1::MOUNT_STATE_FAILED) continue;
+    return absl::StrCat("pbkfs unmount ", mount.mount_id(), ", and mount again with the same diff");
   }
-  return FormatTable(rows);
+  return response.mounts().empty() ? "nothing is mounted; see pbkfs help mount" : "";
 }
 
 }  // namespace pbkfs::client

@@ -2,9 +2,11 @@
 #include <grp.h>
 #include <pwd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <limits>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -27,7 +29,7 @@ std::string AbsolutePath(const std::string& path, const std::string& directory) 
 
 absl::StatusOr<std::string> Required(const Arguments& arguments, const std::string& name) {
   std::string value = arguments.Value(name);
-  if (value.empty()) return Usage(absl::StrCat(arguments.command, " needs --", name));
+  if (value.empty()) return Usage(absl::StrCat(CommandTitle(arguments.command), " needs --", name));
   return value;
 }
 
@@ -54,6 +56,24 @@ absl::Status TakeEnums(const Arguments& arguments, v1::MountRequest* request) {
       return Usage(absl::StrCat("--tablespaces ", value, ": use directory or symlink"));
     }
   }
+  return absl::OkStatus();
+}
+
+absl::Status TakeLimits(const Arguments& arguments, v1::MountRequest* request) {
+  if (arguments.Has("diff-limit")) {
+    const absl::StatusOr<int64_t> bytes = ParseSize(arguments.Value("diff-limit"));
+    if (!bytes.ok() || *bytes == 0) {
+      return Usage(absl::StrCat("--diff-limit ", arguments.Value("diff-limit"),
+                                ": use a size such as 10GiB"));
+    }
+    request->set_diff_limit_bytes(*bytes);
+  }
+  uint32_t threads = 0;
+  if (arguments.Has("threads") &&
+      (!absl::SimpleAtoi(arguments.Value("threads"), &threads) || threads == 0)) {
+    return Usage(absl::StrCat("--threads ", arguments.Value("threads"), ": use a number above 0"));
+  }
+  request->set_threads(threads);
   return absl::OkStatus();
 }
 
@@ -141,6 +161,26 @@ absl::StatusOr<v1::Owner> ParseOwner(absl::string_view text) {
   return owner;
 }
 
+absl::StatusOr<int64_t> ParseSize(absl::string_view text) {
+  const absl::string_view whole = text;
+  const size_t digits = std::min(text.find_first_not_of("0123456789."), text.size());
+  double number = 0;
+  const bool is_number = absl::SimpleAtod(text.substr(0, digits), &number);
+  std::string unit = absl::AsciiStrToLower(absl::StripAsciiWhitespace(text.substr(digits)));
+  if (absl::EndsWith(unit, "ib")) {
+    unit.resize(unit.size() - 2);
+  } else if (absl::EndsWith(unit, "b")) {
+    unit.resize(unit.size() - 1);
+  }
+  constexpr absl::string_view kUnits = "kmgtp";
+  const size_t power = unit.empty() ? 0 : kUnits.find(unit) + 1;
+  for (size_t i = 0; i < power; ++i) number *= 1024;
+  if (!is_number || unit.size() > 1 || (!unit.empty() && power == 0) || number >= 9e18) {
+    return Usage(absl::StrCat("'", whole, "' is no size; use a number of bytes, or 10GiB"));
+  }
+  return static_cast<int64_t>(number);
+}
+
 absl::StatusOr<v1::Recovery> ParseRecoveryTarget(absl::string_view text) {
   v1::Recovery recovery;
   const absl::string_view whole = text;
@@ -173,7 +213,7 @@ namespace {
 
 absl::Status TakeRecovery(const Arguments& arguments, v1::MountRequest* request) {
   if (!arguments.Has("recovery-target")) {
-    for (const char* name : {"recovery-timeline", "recovery-action"}) {
+    for (const char* name : {"recovery-timeline", "recovery-action", "recovery-exclusive"}) {
       if (arguments.Has(name)) return Usage(absl::StrCat("--", name, " needs --recovery-target"));
     }
     return absl::OkStatus();
@@ -182,6 +222,7 @@ absl::Status TakeRecovery(const Arguments& arguments, v1::MountRequest* request)
                           ParseRecoveryTarget(arguments.Value("recovery-target")));
   request->mutable_recovery()->set_timeline(arguments.Value("recovery-timeline"));
   request->mutable_recovery()->set_action(arguments.Value("recovery-action"));
+  if (arguments.Has("recovery-exclusive")) request->mutable_recovery()->set_inclusive(false);
   return absl::OkStatus();
 }
 
@@ -204,6 +245,8 @@ absl::StatusOr<v1::MountRequest> MountRequestOf(const Arguments& arguments,
   request.set_read_only(arguments.Has("read-only"));
   if (arguments.Has("materialize-on-read")) request.set_materialize_on_read(true);
   request.set_ephemeral(arguments.Has("ephemeral"));
+  request.set_restore(arguments.Has("restore"));
+  CLIENT_RETURN_IF_ERROR(TakeLimits(arguments, &request));
   request.set_force(arguments.Has("force"));
   CLIENT_RETURN_IF_ERROR(TakeEnums(arguments, &request));
   CLIENT_RETURN_IF_ERROR(TakeRecovery(arguments, &request));
@@ -272,6 +315,26 @@ absl::StatusOr<v1::DeleteDiffRequest> DeleteDiffRequestOf(const Arguments& argum
   v1::DeleteDiffRequest request;
   CLIENT_RETURN_IF_ERROR(TakeDiff(arguments, directory, &request));
   request.set_allow_missing(arguments.Has("missing-ok"));
+  return request;
+}
+
+absl::StatusOr<v1::DebugDumpRequest> DebugDumpRequestOf(const Arguments& arguments) {
+  v1::DebugDumpRequest request;
+  uint32_t lines = 0;
+  if (arguments.Has("lines") &&
+      (!absl::SimpleAtoi(arguments.Value("lines"), &lines) || lines == 0)) {
+    return Usage(absl::StrCat("--lines ", arguments.Value("lines"), ": use a number above 0"));
+  }
+  request.set_log_lines(lines);
+  return request;
+}
+
+absl::StatusOr<v1::SetLogLevelRequest> SetLogLevelRequestOf(const Arguments& arguments) {
+  if (arguments.operands.empty()) {
+    return Usage("daemon log-level needs one of trace, debug, info, warn, error");
+  }
+  v1::SetLogLevelRequest request;
+  request.set_level(arguments.operands[0]);
   return request;
 }
 

@@ -69,6 +69,11 @@ TEST(MountRequest, EveryFlagReachesTheRequest) {
                                 "--read-only",
                                 "--materialize-on-read",
                                 "--ephemeral",
+                                "--restore",
+                                "--diff-limit",
+                                "10GiB",
+                                "--threads",
+                                "4",
                                 "--force",
                                 "--catalog-lock",
                                 "required",
@@ -80,6 +85,8 @@ TEST(MountRequest, EveryFlagReachesTheRequest) {
                                 "2",
                                 "--recovery-action",
                                 "pause",
+                                "--recovery-exclusive",
+                                "--allow-tablespace-wal",
                                 "--set",
                                 "port=5433",
                                 "--set",
@@ -100,6 +107,12 @@ TEST(MountRequest, EveryFlagReachesTheRequest) {
   EXPECT_TRUE(request->read_only());
   EXPECT_TRUE(request->materialize_on_read());
   EXPECT_TRUE(request->ephemeral());
+  EXPECT_TRUE(request->restore());
+  EXPECT_EQ(request->diff_limit_bytes(), int64_t{10} << 30);
+  EXPECT_EQ(request->threads(), 4u);
+  EXPECT_TRUE(request->allow_tablespace_wal());
+  EXPECT_TRUE(request->recovery().has_inclusive());
+  EXPECT_FALSE(request->recovery().inclusive());
   EXPECT_TRUE(request->force());
   EXPECT_EQ(request->catalog_lock(), v1::CATALOG_LOCK_REQUIRED);
   EXPECT_EQ(request->tablespaces(), v1::TABLESPACE_MODE_SYMLINK);
@@ -170,6 +183,66 @@ TEST(DiffCommands, WhatDoesNotFitIsRefused) {
   for (const auto& words : wrong) EXPECT_FALSE(Parse(words).ok()) << words.back();
   EXPECT_FALSE(CheckDiffRequestOf(*Parse({"diff", "check"}), "/").ok());
   EXPECT_FALSE(CheckDiffRequestOf(*Parse({"diff", "check", "a", "--store", "/s"}), "/").ok());
+}
+
+TEST(DaemonCommands, AreTwoWords) {
+  EXPECT_EQ(Parse({"daemon", "status"})->command, "daemon-status");
+  const auto dump = Parse({"daemon", "dump", "--lines", "7"});
+  ASSERT_TRUE(dump.ok()) << dump.status();
+  EXPECT_EQ(DebugDumpRequestOf(*dump)->log_lines(), 7u);
+  EXPECT_FALSE(DebugDumpRequestOf(*Parse({"daemon", "dump", "--lines", "x"})).ok());
+  EXPECT_EQ(SetLogLevelRequestOf(*Parse({"daemon", "log-level", "debug"}))->level(), "debug");
+  EXPECT_FALSE(SetLogLevelRequestOf(*Parse({"daemon", "log-level"})).ok());
+  for (const auto& words : std::vector<std::vector<std::string>>{
+           {"daemon"}, {"daemon", "frob"}, {"daemon", "status", "a"}, {"list", "--lines", "1"}}) {
+    EXPECT_FALSE(Parse(words).ok()) << words.back();
+  }
+}
+
+TEST(Arguments, HelpExplainsACommand) {
+  EXPECT_EQ(Parse({"help", "mount"})->command, "mount");
+  EXPECT_TRUE(Parse({"help", "mount"})->help);
+  EXPECT_EQ(Parse({"help", "diff", "check"})->command, "diff-check");
+  EXPECT_EQ(Parse({"help", "diff"})->command, "diff");
+  EXPECT_EQ(Parse({"help"})->command, "");
+  EXPECT_EQ(Parse({"diff", "check", "--help"})->command, "diff-check");
+  EXPECT_FALSE(Parse({"help", "frob"}).ok());
+}
+
+TEST(Arguments, WhatWasMeantIsSuggested) {
+  const std::pair<std::vector<std::string>, const char*> table[] = {
+      {{"mont"}, "did you mean 'mount'?"},
+      {{"umount"}, "did you mean 'unmount'?"},
+      {{"lsit"}, "did you mean 'list'?"},
+      {{"diff", "chek"}, "did you mean 'diff check'?"},
+      {{"deamon", "status"}, "did you mean 'daemon'?"},
+      {{"mount", "--ephemral"}, "did you mean '--ephemeral'?"},
+      {{"mount", "--recovery=immediate"}, "did you mean '--recovery-target'?"},
+      {{"unmount", "--delete"}, "did you mean '--delete-diff'?"}};
+  for (const auto& [words, hint] : table) {
+    const absl::Status status = Parse(words).status();
+    EXPECT_NE(status.message().find(hint), absl::string_view::npos) << status;
+  }
+  const absl::Status strange = Parse({"xyzzy"}).status();
+  EXPECT_EQ(strange.message(), "unknown command 'xyzzy'");
+}
+
+TEST(Arguments, ATimeoutIsANumberOfSeconds) {
+  EXPECT_EQ(Parse({"list"})->timeout, absl::ZeroDuration());
+  EXPECT_EQ(Parse({"list", "--timeout", "1.5"})->timeout, absl::Milliseconds(1500));
+  for (const char* wrong : {"0", "-1", "soon", "", "nan", "1e300"}) {
+    EXPECT_FALSE(Parse({"list", "--timeout", wrong}).ok()) << wrong;
+  }
+}
+
+TEST(Size, UnitsAreBinary) {
+  EXPECT_EQ(*ParseSize("4096"), 4096);
+  EXPECT_EQ(*ParseSize("1.5k"), 1536);
+  EXPECT_EQ(*ParseSize("10 MiB"), 10 << 20);
+  EXPECT_EQ(*ParseSize("2TB"), int64_t{2} << 40);
+  for (const char* wrong : {"", "x", "-1", "1x", "1km", "99999P", "."}) {
+    EXPECT_FALSE(ParseSize(wrong).ok()) << wrong;
+  }
 }
 
 TEST(Owner, NamesAndNumbersAreTaken) {

@@ -52,8 +52,10 @@ TEST(ErrorText, SaysWhatFailedAndWhy) {
 TEST(ErrorText, AnUnreachableDaemonIsToldFromADrainingOne) {
   const CallError unreachable = {static_cast<int>(absl::StatusCode::kUnavailable), "refused", ""};
   const std::string text = ErrorText("list", unreachable, "unix:/x");
-  EXPECT_NE(text.find("is pbkfsd running?"), std::string::npos) << text;
+  EXPECT_NE(text.find("start the daemon"), std::string::npos) << text;
   EXPECT_NE(text.find("unix:/x"), std::string::npos) << text;
+  const CallError forbidden = {unreachable.code, "unix:/x: Permission denied", ""};
+  EXPECT_NE(ErrorText("list", forbidden, "unix:/x").find("may open the socket"), std::string::npos);
   const std::string draining =
       ErrorText("mount", ErrorWith(absl::StatusCode::kUnavailable, "DRAINING"), "unix:/x");
   EXPECT_NE(draining.find("reason: DRAINING"), std::string::npos) << draining;

@@ -1,7 +1,13 @@
 #include "client/output.h"
 
+#include <algorithm>
 #include <string>
+#include <vector>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "client/backups_output.h"
+#include "client/daemon_output.h"
 #include "client/diff_output.h"
 #include "gtest/gtest.h"
 
@@ -44,19 +50,117 @@ TEST(MountText, EndsWithTheNextStep) {
 
 TEST(ListText, HasOneLineAMount) {
   v1::ListMountsResponse response;
-  EXPECT_EQ(ListText(response), "ID  STATE  INSTANCE  BACKUP  SERVER  TARGET  DIFF\n");
+  EXPECT_EQ(ListText(response), "ID  STATE  INSTANCE  BACKUP  SERVER  MADE  TARGET  DIFF\n");
   response.add_mounts()->set_mount_id("a");
   response.add_mounts()->set_mount_id("b");
   const std::string text = ListText(response);
   EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 3);
 }
 
-TEST(BackupsText, SaysWhyABackupCannotBeMounted) {
+TEST(Table, NamesOfAnyAlphabetTakeTheirColumns) {
+  EXPECT_EQ(FormatTable({{"ID", "X"}, {"日本", "1"}, {"второй", "2"}, {"e\u0301", "3"}}),
+            "ID      X\n"
+            "日本    1\n"
+            "второй  2\n"
+            "e\u0301       3\n");
+}
+
+TEST(Table, AVeryWideCellMovesItsOwnRowOnly) {
+  const std::string wide(500, 'x');
+  EXPECT_EQ(FormatTable({{"ID", "X"}, {wide, "1"}, {"a", "2"}}),
+            "ID  X\n" + wide + "  1\n" + "a   2\n");
+}
+
+TEST(Table, NoControlCharacterReachesATerminal) {
+  EXPECT_EQ(FormatTable({{"ID"}, {"a\nb\033[2J\u009b\x7f"}}), "ID\na\\nb\\x1b[2J\\x9b\\x7f\n");
+  EXPECT_EQ(Printable("é日"), "é日");
+}
+
+TEST(Table, FiguresAreAlignedToTheRightAndColoursTakeNoPlace) {
+  const std::vector<std::vector<Cell>> rows = {
+      {"ID", Cell("N", Style::kPlain, true), "S"},
+      {"a", Cell("10", Style::kPlain, true), Cell("up", Style::kGood)},
+      {"b", Cell("9", Style::kPlain, true), Cell("up", Style::kBad)}};
+  EXPECT_EQ(FormatTable(rows, Palette()), "ID   N  S\na   10  up\nb    9  up\n");
+  EXPECT_EQ(FormatTable(rows, Palette(true)),
+            "\033[1mID\033[0m   \033[1mN\033[0m  \033[1mS\033[0m\n"
+            "a   10  \033[32mup\033[0m\nb    9  \033[31mup\033[0m\n");
+}
+
+v1::Backup* AddBackup(v1::ListBackupsResponse* response, const std::string& id,
+                      const std::string& parent) {
+  v1::Backup* backup = response->add_backups();
+  backup->set_backup_id(id);
+  backup->set_parent_id(parent);
+  backup->set_mountable(true);
+  return backup;
+}
+
+// The first words of the lines of the tree, with their indentation.
+std::vector<std::string> Tree(const v1::ListBackupsResponse& response) {
+  std::vector<std::string> lines = absl::StrSplit(BackupsText(response), '\n', absl::SkipEmpty());
+  lines.erase(lines.begin(), lines.begin() + 2);
+  for (std::string& line : lines) {
+    line.resize(line.find(' ', line.find_first_not_of(' ')));
+  }
+  return lines;
+}
+
+TEST(BackupsText, ChildrenStandBelowTheirParentInOrder) {
   v1::ListBackupsResponse response;
-  v1::Backup* backup = response.add_backups();
-  backup->set_backup_id("TOW2HK");
-  backup->set_unmountable_reason("CHAIN_INCOMPLETE");
-  EXPECT_NE(BackupsText(response).find("no: CHAIN_INCOMPLETE"), std::string::npos);
+  AddBackup(&response, "A", "");
+  AddBackup(&response, "B", "");
+  AddBackup(&response, "A1", "A");
+  AddBackup(&response, "A2", "A");
+  AddBackup(&response, "A11", "A1");
+  AddBackup(&response, "Z", "gone");
+  EXPECT_EQ(Tree(response), (std::vector<std::string>{"A", "  A1", "    A11", "  A2", "B", "Z"}));
+}
+
+TEST(BackupsText, EveryBackupIsThereOnceHoweverItsParentsGo) {
+  v1::ListBackupsResponse response;
+  AddBackup(&response, "A", "A");
+  AddBackup(&response, "R1", "R2");
+  AddBackup(&response, "R2", "R1");
+  AddBackup(&response, "D", "");
+  AddBackup(&response, "D", "");
+  EXPECT_EQ(Tree(response), (std::vector<std::string>{"A", "D", "D", "R1", "  R2"}));
+  v1::ListBackupsResponse chain;
+  for (int i = 0; i < 20000; ++i) {
+    AddBackup(&chain, absl::StrCat(i), i == 0 ? "" : absl::StrCat(i - 1));
+  }
+  EXPECT_EQ(Tree(chain).size(), 20000u);
+}
+
+TEST(BackupsText, ReasonsAreBounded) {
+  v1::ListBackupsResponse response;
+  for (int i = 0; i < 100; ++i) {
+    v1::Backup* backup = AddBackup(&response, absl::StrCat("B", i), "");
+    backup->set_mountable(false);
+    backup->set_unmountable_message("because");
+  }
+  const std::string text = BackupsText(response);
+  EXPECT_NE(text.find("B19: because\nand 80 more"), std::string::npos) << text;
+}
+
+v1::DaemonStatus StatusOf(uint32_t pid, const std::string& last_upgrade) {
+  v1::DaemonStatus status;
+  status.set_worker_pid(pid);
+  status.set_last_upgrade(last_upgrade);
+  return status;
+}
+
+TEST(Upgrade, IsDoneWhenAnotherWorkerAnswersAndNotWhenTheOldProgramIsBack) {
+  v1::UpgradeResponse began;
+  began.set_old_worker_pid(7);
+  const v1::DaemonStatus before = StatusOf(7, "done before");
+  EXPECT_EQ(UpgradeStateOf(before, began, before), UpgradeState::kPending);
+  EXPECT_EQ(UpgradeStateOf(before, began, StatusOf(8, "done before")), UpgradeState::kDone);
+  EXPECT_EQ(UpgradeStateOf(before, began, StatusOf(8, "done: 0.2.0")), UpgradeState::kDone);
+  for (const uint32_t pid : {7u, 8u}) {
+    EXPECT_EQ(UpgradeStateOf(before, began, StatusOf(pid, "fell back to 0.1.0: it ended")),
+              UpgradeState::kFellBack);
+  }
 }
 
 TEST(DiffText, TellsWhatWasLeftBehindAndWhatARepairWouldDo) {
