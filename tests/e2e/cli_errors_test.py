@@ -1,17 +1,50 @@
-"""Every refusal has its exit code and its reason, says what to do next, and leaves nothing behind."""
+"""Every command and exit code; every refusal has its reason, says what to do next, and leaves nothing behind."""
+
+import os
+import pathlib
+import pty
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
 
 from pbkfs_e2e import case, mounts
-from pbkfs_e2e.daemon import mount_arguments
+from pbkfs_e2e.daemon import build_dir, mount_arguments
 from pbkfs_e2e.synthetic import SyntheticCatalog
 
 FAILED, USAGE, NOT_FOUND, EXISTS, PRECONDITION, UNREACHABLE, DATA_LOSS = range(1, 8)
+# Generous: the machine may be busy.
+WAIT_SECONDS = 60
 
 
 class CliErrors(case.E2ECase):
+    """One daemon and one catalog for all methods, which must not change it, and a directory for each of them."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.host = case.E2ECase()
+        cls.host.setUp()
+        cls.catalog = SyntheticCatalog(cls.host)
+
+    @classmethod
+    def tearDownClass(cls):
+        if not cls.host.doCleanups():
+            raise AssertionError("the daemon did not end as it should; its log is above")
+
     def setUp(self):
-        super().setUp()
-        self.catalog = SyntheticCatalog(self)
+        self.daemon = self.host.daemon
+        self.work = self.host.work / self.id().rpartition(".")[2]
+        self.work.mkdir()
+        self.addCleanup(self.clean)
         self.target, self.diff = self.work / "t", self.work / "d"
+
+    def clean(self):
+        for mount in self.daemon.call("list").get("mounts", []):
+            self.daemon.unmount(mount["mountId"], "--force")
+        for diff in self.daemon.call("diff", "list").get("diffs", []):
+            self.daemon.call("diff", "delete", diff["path"])
 
     def mount(self, *extra, catalog=None, instance=None, backup=None, target=None, diff=None):
         catalog = catalog or self.catalog
@@ -187,7 +220,7 @@ class CliErrors(case.E2ECase):
 
     def test_path_that_is_not_allowed(self):
         for target, diff in (("/pe2e-not-allowed", self.diff), (self.target, "/pe2e-not-allowed"),
-                             (self.work / ".." / "pe2e-not-allowed", self.diff)):
+                             (self.work / ".." / ".." / "pe2e-not-allowed", self.diff)):
             with self.subTest(target=target, diff=diff):
                 done = self.mount(target=target, diff=diff)
                 self.assert_refused(done, FAILED, "PATH_NOT_ALLOWED", ["--allow-root"])
@@ -229,10 +262,247 @@ class CliErrors(case.E2ECase):
 
     def test_daemon_that_does_not_run(self):
         nowhere = f"unix:{self.work}/nobody.sock"
-        for arguments in (["list"], ["stats"], ["unmount", "t"],
+        for arguments in (["list"], ["stats"], ["stats", "--watch"], ["unmount", "t"], ["diff", "list"],
+                          ["diff", "check", "t"], ["diff", "delete", "t"], ["daemon", "status"], ["daemon", "upgrade"],
+                          ["backups", "--store", self.catalog.store],
                           mount_arguments(self.catalog.store, "node", None, self.target)):
             with self.subTest(arguments=arguments[0]):
-                self.assert_refused(self.daemon.cli(*arguments, address=nowhere), UNREACHABLE, None, ["nobody.sock"])
+                self.assert_refused(self.daemon.cli(*arguments, address=nowhere), UNREACHABLE, None,
+                                    ["nobody.sock", "next step: start the daemon"])
+
+    def test_daemon_that_hangs_is_given_up(self):
+        with socket.socket(socket.AF_UNIX) as hung:
+            hung.bind(f"{self.work}/hung.sock")
+            hung.listen(8)
+            done = self.daemon.cli("list", address=f"unix:{self.work}/hung.sock")
+            self.assert_refused(done, UNREACHABLE, None, ["hung.sock", "hangs", "next step"])
+            # Who completes a word does not want to know.
+            done = self.run_client("__complete", "--address", f"{self.work}/hung.sock", "unmount", "")
+            self.assertEqual((0, ":words\n", ""), (done.returncode, done.stdout, done.stderr))
+
+    def test_call_that_takes_too_long_is_given_up(self):
+        os.kill(self.worker(), signal.SIGSTOP)
+        try:
+            # What is connected already waits for its answer, what is not for the connection.
+            done = self.daemon.cli("list", "--timeout", "0.2")
+        finally:
+            os.kill(self.worker(), signal.SIGCONT)
+        self.assertIn(done.returncode, (FAILED, UNREACHABLE), done.stderr)
+        self.assertIn("next step", done.stderr)
+
+    # Every command and its exit codes; one daemon for all.
+
+    def test_every_command_and_exit_code(self):
+        store, mount = self.catalog.store, mount_arguments(self.catalog.store, "node", None, self.target, diff=self.diff)
+        corrupt = SyntheticCatalog.copy_of(self.catalog, self.work / "corrupt")
+        corrupt.damage_list(corrupt.ids[-1])
+        held = None
+        for code, arguments in (
+                (0, ["--version"]), (0, ["--help"]), (0, ["help", "mount"]), (0, ["help", "daemon", "status"]),
+                (USAGE, ["help", "nothing"]), (0, ["completion", "bash"]), (0, ["completion", "zsh"]),
+                (USAGE, ["completion", "fish"]), (USAGE, ["completion"]),
+                (0, ["list"]), (USAGE, ["list", "a"]), (USAGE, ["list", "--timeout", "soon"]),
+                (0, ["backups", "--store", store]), (NOT_FOUND, ["backups", "--store", store, "--instance", "nobody"]),
+                (FAILED, ["backups", "--store", "/pe2e-not-allowed"]), (USAGE, ["backups", "--store", ""]),
+                (0, [*mount, "--dry-run"]),
+                (DATA_LOSS, mount_arguments(corrupt.store, "node", corrupt.ids[-1], self.target, diff=self.diff)),
+                (USAGE, [*mount, "--diff-limit", "much"]), (USAGE, [*mount, "--threads", "0"]),
+                (USAGE, [*mount, "--recovery-exclusive"]),
+                # No archive leads there.
+                (USAGE, [*mount, "--recovery-target", "lsn=FFFFFFFF/0"]),
+                (0, mount), (0, mount), (EXISTS, [*mount, "--read-only"]),
+                (0, ["list"]), (0, ["stats"]), (0, ["stats", "t"]), (NOT_FOUND, ["stats", "nobody"]),
+                (PRECONDITION, ["diff", "check", self.diff]), (PRECONDITION, ["diff", "delete", self.diff]),
+                ("hold", None), (PRECONDITION, ["unmount", "t"]), (0, ["unmount", "t", "--force"]), ("let go", None),
+                (0, ["unmount", "t"]), (0, ["unmount", self.target]), (0, ["unmount", "nobody", "--delete-diff"]),
+                (USAGE, ["unmount"]), (USAGE, ["unmount", "t", "--wait", "soon"]),
+                (0, ["diff", "list", "--dir", self.diff]), (0, ["diff", "check", self.diff]),
+                (0, ["diff", "check", self.diff, "--store", store, "--instance", "node", "--repair"]),
+                (NOT_FOUND, ["diff", "check", "nobody"]), (USAGE, ["diff", "check"]), (USAGE, ["diff", "chek", "t"]),
+                ("damage", None), (DATA_LOSS, ["diff", "check", self.diff]), (DATA_LOSS, mount),
+                (0, ["diff", "delete", self.diff]), (NOT_FOUND, ["diff", "delete", self.diff]),
+                (0, ["diff", "delete", self.diff, "--missing-ok"]),
+                (0, [*mount_arguments(store, "node", None, self.target), "--diff-limit", "1GiB",
+                     "--threads", "2"]),
+                (0, ["unmount", "t", "--delete-diff", "--wait", "1"]), (NOT_FOUND, ["diff", "check", "t"])):
+            if code == "hold":
+                held = open(self.target / "PG_VERSION", "rb")
+            elif code == "let go":
+                held.close()
+            elif code == "damage":
+                self.damage_log()
+            else:
+                with self.subTest(arguments=arguments):
+                    done = self.daemon.cli(*arguments)
+                    self.assertEqual(code, done.returncode, done.stderr)
+                    if code == 0:
+                        self.assertTrue(done.stdout, "an answer without a text")
+                    else:
+                        self.assertIn("pbkfs: ", done.stderr)
+
+    def damage_log(self):
+        log = self.diff / "log"
+        damaged = bytearray(log.read_bytes())
+        damaged[120] ^= 1
+        log.write_bytes(damaged)
+
+    def test_next_steps_are_for_people_and_not_in_json(self):
+        done = self.mount()
+        self.assertIn("next step: start PostgreSQL as shown", done.stderr)
+        self.assertIn("pbkfs unmount t", done.stderr)
+        self.assertIn("without --dry-run", self.mount("--dry-run").stderr)
+        done = self.daemon.cli("-o", "json", "list")
+        self.assertEqual("", done.stderr)
+        done = self.daemon.cli("unmount", "t")
+        self.assertIn(f"--diff {self.diff}", done.stderr)
+        self.assertIn(f"pbkfs diff delete {self.diff}", self.daemon.cli("diff", "check", self.diff).stderr)
+
+    # Unmounting what is in use.
+
+    def test_wait_tells_who_has_files_open(self):
+        self.assertEqual(0, self.mount().returncode)
+        with open(self.target / "PG_VERSION", "rb"):
+            waiting = self.start_client("unmount", "t", "--wait", WAIT_SECONDS)
+            told = ""
+            while f"(pid {os.getpid()})" not in told:
+                line = waiting.stderr.readline()
+                self.assertTrue(line, f"it ended and told nobody's name: {told}")
+                told += line
+            self.assertIn("waiting: ", told)
+        out, err = waiting.communicate(timeout=WAIT_SECONDS)
+        self.assertEqual(0, waiting.returncode, err)
+        self.assertIn("t unmounted", out)
+
+    def test_force_detaches_at_the_end_of_the_wait(self):
+        self.assertEqual(0, self.mount().returncode)
+        with open(self.target / "PG_VERSION", "rb"):
+            start = time.monotonic()
+            done = self.daemon.cli("unmount", "t", "--wait", "1.2", "--force")
+            self.assertEqual(0, done.returncode, done.stderr)
+            self.assertGreaterEqual(time.monotonic() - start, 1.2)
+        self.assertFalse(mounts.is_mounted(self.target))
+
+    # The example of proto/README.md.
+
+    def test_python_example_of_the_reference(self):
+        for program in ("protoc", "grpc_python_plugin"):
+            self.need(shutil.which(program), f"{program} is not installed; install protobuf-compiler-grpc")
+        root = pathlib.Path(__file__).resolve().parents[2]
+        readme = (root / "proto" / "README.md").read_text()
+        example = re.search(r"```python\n(.*?)```", readme, flags=re.DOTALL).group(1)
+        command = re.search(r"    protoc .*?[^\\]\n", readme, flags=re.DOTALL).group(0)
+        stubs = self.work / "stubs"
+        stubs.mkdir()
+        subprocess.run(["bash", "-ec", command.replace("stubs", str(stubs))], cwd=root, check=True)
+        done = subprocess.run(["/usr/bin/python3", "-B", "-c", example], capture_output=True, text=True,
+                              timeout=WAIT_SECONDS,
+                              env={**os.environ, "STUBS": str(stubs), "STORE": str(self.catalog.store),
+                                   "TARGET": str(self.target), "PBKFS_ADDRESS": self.daemon.address})
+        self.assertEqual((0, ""), (done.returncode, done.stderr))
+        self.assertIn(f"mounted {self.catalog.ids[-1]} at {self.target}", done.stdout)
+        self.assertFalse(mounts.is_mounted(self.target))
+
+    # Terminals and pipes.
+
+    def start_client(self, *arguments, **options):
+        options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
+        return subprocess.Popen([build_dir() / "client" / "pbkfs", *map(str, arguments)],
+                                env={**os.environ, "PBKFS_ADDRESS": self.daemon.address, **options.pop("env", {})}, **options)
+
+    def run_client(self, *arguments, **options):
+        process = self.start_client(*arguments, **options)
+        out, err = process.communicate(timeout=WAIT_SECONDS)
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+    def worker(self):
+        children = pathlib.Path(f"/proc/{self.daemon.pid}/task/{self.daemon.pid}/children").read_text().split()
+        return int(children[0])
+
+    def test_a_reader_that_has_seen_enough_is_no_failure(self):
+        for ignored in (False, True):
+            with self.subTest(sigpipe_ignored=ignored):
+                reading, writing = os.pipe()
+                os.close(reading)
+                ignore = (lambda: signal.signal(signal.SIGPIPE, signal.SIG_IGN)) if ignored else None
+                done = self.run_client("backups", "--store", self.catalog.store, stdout=writing, preexec_fn=ignore,
+                                       restore_signals=not ignored)
+                os.close(writing)
+                self.assertIn(done.returncode, (0, -signal.SIGPIPE), done.stderr)
+                self.assertEqual("", done.stderr)
+
+    def test_an_answer_that_can_not_be_written_is_a_failure(self):
+        with open("/dev/full", "w") as full:
+            done = self.run_client("list", "-o", "json", stdout=full)
+        self.assertEqual(FAILED, done.returncode)
+        self.assertIn("No space left", done.stderr)
+
+    def on_a_terminal(self, *arguments, **variables):
+        """What the client writes to a terminal."""
+        master, slave = pty.openpty()
+        with os.fdopen(master, "rb", buffering=0) as screen:
+            variables = {"TERM": "xterm", "NO_COLOR": "", **variables}
+            process = self.start_client(*arguments, stdout=slave, stderr=slave, env=variables)
+            os.close(slave)
+            text = b""
+            try:
+                while part := screen.read(4096):
+                    text += part
+            except OSError:
+                pass  # The end of a terminal, in Linux's words.
+            self.assertEqual(0, process.wait(WAIT_SECONDS))
+        return text.decode()
+
+    def test_colours_are_for_terminals_that_want_them(self):
+        arguments = ["backups", "--store", self.catalog.store]
+        self.assertIn("\033[1m", self.on_a_terminal(*arguments))
+        for variables in ({"NO_COLOR": "1"}, {"TERM": "dumb"}, {"TERM": ""}):
+            with self.subTest(**variables):
+                self.assertNotIn("\033", self.on_a_terminal(*arguments, **variables))
+        self.assertNotIn("\033", self.daemon.cli(*arguments).stdout)
+
+    # Completion, in the shells themselves.
+
+    def complete_in_bash(self, *words):
+        script = (f'source <("$PBKFS" completion bash)\nCOMP_WORDS=(pbkfs {" ".join(words)})\n'
+                  'COMP_CWORD=$((${#COMP_WORDS[@]} - 1))\n'
+                  '_pbkfs "$PBKFS"\nprintf "%s\\n" "${COMPREPLY[@]}"')
+        done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=WAIT_SECONDS,
+                              env={**os.environ, "PBKFS": build_dir() / "client" / "pbkfs",
+                                   "PBKFS_ADDRESS": self.daemon.address})
+        self.assertEqual((0, ""), (done.returncode, done.stderr))
+        return done.stdout.split()
+
+    def complete_in_zsh(self, *words):
+        script = ('compdef() { :; }\ncompset() { :; }\n_files() { print directories; }\n_users() { print users; }\n'
+                  'compadd() { while [[ $1 != -- ]]; do shift; done; shift; print -l -- "$@"; }\n'
+                  'source <("$PBKFS" completion zsh)\n'
+                  f'words=("$PBKFS" {" ".join(words)})\nCURRENT=${{#words}}\n_pbkfs')
+        done = subprocess.run(["zsh", "-f", "-c", script], capture_output=True, text=True, timeout=WAIT_SECONDS,
+                              env={**os.environ, "PBKFS": build_dir() / "client" / "pbkfs",
+                                   "PBKFS_ADDRESS": self.daemon.address})
+        self.assertEqual((0, ""), (done.returncode, done.stderr))
+        return done.stdout.split()
+
+    def test_completion(self):
+        self.assertEqual(0, self.mount().returncode)
+        store = str(self.catalog.store)
+        shells = [("bash", self.complete_in_bash)]
+        self.need(shutil.which("zsh"), "zsh is not installed")
+        shells.append(("zsh", self.complete_in_zsh))
+        for name, complete in shells:
+            for expected, words in (
+                    (["unmount"], ["unm"]), (["status", "reload", "upgrade", "dump", "log-level"], ["daemon", '""']),
+                    (["--catalog-lock"], ["mount", "--cat"]), (["auto"], ["mount", "--catalog-lock", "a"]),
+                    (["t"], ["unmount", '""']), (["node"], ["mount", "--store", store, "--instance", '""']),
+                    (["latest", *self.catalog.ids],
+                     ["mount", "--store", store, "--instance", "node", "--backup", '""'])):
+                with self.subTest(shell=name, words=words):
+                    self.assertEqual(expected, complete(*words))
+        self.assertEqual(["auto"], self.complete_in_bash("mount", "--catalog-lock", "=", "a"))
+        self.assertIn(str(self.work), self.complete_in_bash("mount", "--store", str(self.work)[:-1]))
+        self.assertIn("root", self.complete_in_bash("mount", "--owner", "roo"))
+        self.assertEqual(["--catalog-lock=auto"], self.complete_in_zsh("mount", "--catalog-lock=a"))
+        self.assertEqual(["directories"], self.complete_in_zsh("mount", "--store", "/"))
 
     def test_json_and_tables_of_every_command(self):
         mount = self.daemon.mount(self.catalog.store, "node", None, self.target, diff=self.diff)
