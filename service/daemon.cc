@@ -166,7 +166,8 @@ void BlockDaemonSignals() {
   signal(SIGPIPE, SIG_IGN);
 }
 
-absl::Status RunDaemon(const DaemonOptions& options, v1::DaemonConfig config, const ConfigMemory*) {
+absl::Status RunDaemon(const DaemonOptions& options, v1::DaemonConfig config,
+                       const ConfigMemory* memory) {
   ConfigHolder holder(std::move(config));
   const std::shared_ptr<const v1::DaemonConfig> start_config = holder.Get();
   BecomeIoFlusher();

@@ -18,7 +18,12 @@ from pbkfs_e2e.synthetic import SyntheticCatalog, crc32c
 # Reasons that need more than a daemon and a written catalog, and the test that causes them.
 ELSEWHERE = {
     "CALLER_NOT_ALLOWED": "access_test.py",
+    "CALL_LIMIT": "../service/api_server_test.cc",
+    "NO_CONFIG_FILE": "api_client_test.py",
+    "NO_KEEPER": "restart_test.py",
+    "STREAM_LIMIT": "../service/stats_streams_test.cc",
     "TABLESPACE_IN_WAL": "tablespace_wal_test.py",
+    "UPGRADE_REFUSED": "restart_test.py",
 }
 MIB = 1 << 20
 BUSY_SECONDS = 60

@@ -26,9 +26,12 @@ MESSAGE, ENUM, SERVICE, FIELD, VALUE, METHOD = 4, 5, 6, 2, 2, 2
 
 def code_reasons():
     """{reason: name of its constant} of the code."""
-    text = (ROOT / "fs" / "base" / "status.h").read_text()
-    return dict(reversed(pair) for pair in
-                re.findall(r'constexpr absl::string_view (k\w+)\s*=\s*"([A-Z_]+)";', text))
+    found = {}
+    for path in source_files():
+        for text in re.findall(r"namespace reason \{(.*?)\n\}", path.read_text(), re.DOTALL):
+            found.update(reversed(pair) for pair in
+                         re.findall(r'constexpr absl::string_view (k\w+)\s*=\s*"([A-Z_]+)";', text))
+    return found
 
 
 def documented_rows():

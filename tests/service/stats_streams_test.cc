@@ -32,7 +32,7 @@ class Service final
   explicit Service(StatsStreams& streams) : streams_(streams) {}
   grpc::ServerWriteReactor<v1::StatsResponse>* WatchStats(
       grpc::CallbackServerContext*, const v1::WatchStatsRequest* request) override {
-    return streams_.Watch(*request);
+    return streams_.Watch(*request, [](v1::StatsResponse*) {});
   }
 
  private:
@@ -191,7 +191,9 @@ TEST_F(StatsStreamsTest, ThereIsALimit) {
     calls.push_back(Watch("", kMaxWatchInterval));
     ASSERT_TRUE(calls.back().Read());
   }
-  EXPECT_EQ(Watch("").End().error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  const grpc::Status refused = Watch("").End();
+  EXPECT_EQ(refused.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_NE(refused.error_details().find("STREAM_LIMIT"), std::string::npos);
   // A place that is given up can be taken.
   calls.back().context->TryCancel();
   calls.back().End();
