@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "fs/base/plain_path.h"
 #include "fs/base/status.h"
+#include "fs/diff/page_cache_evidence.h"
 #include "service/limits.h"
 #include "service/lock_plan.h"
 #include "service/mount_manager.h"
@@ -133,6 +134,7 @@ void MountManager::Restore(const std::vector<v1::MountRecord>& records) {
     restoring_ended_.SignalAll();
   }
   LockCatalogs();
+  CollectEvidence(environment_.io);
 }
 
 void MountManager::WaitForRestoring() {

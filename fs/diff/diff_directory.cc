@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "fs/base/status.h"
 #include "fs/diff/diff_store.h"
+#include "fs/diff/page_cache_evidence.h"
 
 namespace pbkfs {
 namespace {
@@ -88,9 +89,11 @@ absl::StatusOr<bool> IsDiffLocked(IoDir& directory) {
   return !taken;
 }
 
+namespace {
+
 // A diff that can't be read can be deleted all the same; a directory that holds anything else
 // can't.
-absl::Status DiffStore::Delete(Io& io, const std::string& path) {
+absl::Status RemoveDiff(Io& io, const std::string& path) {
   auto opened = io.OpenDir(path);
   if (!opened.ok() && ErrnoOf(opened.status()) == ENOENT) return DiffIsGone(path);
   PBKFS_ASSIGN_OR_RETURN(const auto directory, std::move(opened));
@@ -131,6 +134,14 @@ absl::Status DiffStore::Delete(Io& io, const std::string& path) {
   // Without its lock it is an empty directory, which somebody may have made a new diff in.
   const int error = ErrnoOf(removed);
   return error == ENOTEMPTY || error == EEXIST ? absl::OkStatus() : removed;
+}
+
+}  // namespace
+
+absl::Status DiffStore::Delete(Io& io, const std::string& path) {
+  PBKFS_RETURN_IF_ERROR(RemoveDiff(io, path));
+  CollectEvidence(io);  // Nothing keeps the directory open any more.
+  return absl::OkStatus();
 }
 
 }  // namespace pbkfs

@@ -104,7 +104,7 @@ absl::StatusOr<DiffState> DiffStore::Recover(const LowerTree& lower, uint64_t se
     return ReasonError(absl::StatusCode::kDataLoss, reason::kDiffCorrupt,
                        absl::StrCat("the log of the diff ", path_, " is missing"));
   }
-  evidence_ = LeaveEvidence(io_, *directory_);
+  evidence_ = LeaveEvidence(io_, *directory_, path_);
   OpenRecord open;
   open.session_nonce = session_nonce;
   open.evidence = evidence_;

@@ -5,14 +5,23 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
+#include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_split.h"
+#include "fs/base/directory_handle.h"
 
 namespace pbkfs {
 namespace {
 
 // The first of these that is on tmpfs is used; a minimal container may have only the second.
 constexpr const char* kEvidenceParents[] = {"/run", "/dev/shm"};
+constexpr char kFailureSuffix[] = ".failed";
+constexpr size_t kMaxDescriptionBytes = 8192;  // A path, and two numbers.
 
 std::unique_ptr<IoDir> OpenEvidenceDirectory(Io& io) {
   for (const char* parent : kEvidenceParents) {
@@ -27,7 +36,42 @@ std::unique_ptr<IoDir> OpenEvidenceDirectory(Io& io) {
 }
 
 std::string NameOf(uint64_t nonce) { return absl::StrFormat("diff-%016x", nonce); }
-std::string FailureNameOf(uint64_t nonce) { return NameOf(nonce) + ".failed"; }
+std::string FailureNameOf(uint64_t nonce) { return NameOf(nonce) + kFailureSuffix; }
+
+// What the file says of the diff's directory: mount id, handle, path. Empty where the file system
+// has no handles.
+std::string DescribeDirectory(IoDir& directory, uint64_t mount_id, const std::string& path) {
+  const std::string handle = HandleOfDirectory(directory.descriptor());
+  if (handle.empty() || path.empty()) return "";
+  return absl::StrCat(mount_id, " ", absl::BytesToHexString(handle), " ", path);
+}
+
+std::string ReadDescription(IoDir& place, const std::string& name) {
+  const auto file = place.OpenFile(name, O_RDONLY, 0);
+  if (!file.ok()) return "";
+  std::string bytes(kMaxDescriptionBytes, '\0');
+  const auto count =
+      (*file)->Read(0, absl::MakeSpan(reinterpret_cast<uint8_t*>(bytes.data()), bytes.size()));
+  bytes.resize(count.ok() ? *count : 0);
+  return bytes;
+}
+
+// Whether the directory that is described is known to be gone.
+bool IsGone(Io& io, const std::string& description) {
+  const std::vector<std::string> parts = absl::StrSplit(description, absl::MaxSplits(' ', 2));
+  uint64_t mount_id = 0;
+  if (parts.size() != 3 || !absl::SimpleAtoi(parts[0], &mount_id) || mount_id == 0) return false;
+  if (!absl::StartsWith(parts[2], "/")) return false;
+  // What is left of the path may still be on that mount.
+  for (std::string path = parts[2]; !path.empty(); path.resize(path.rfind('/'))) {
+    const auto directory = io.OpenDir(path);
+    if (!directory.ok()) continue;
+    const auto identity = (*directory)->Identity();
+    return identity.ok() && identity->mount_id == mount_id &&
+           DirectoryIsGone((*directory)->descriptor(), absl::HexStringToBytes(parts[1]));
+  }
+  return false;
+}
 
 // What can be told without asking the kernel for write errors.
 CacheState StateOf(IoDir* place, IoDir& directory, const PageCacheEvidence& evidence) {
@@ -52,7 +96,7 @@ uint64_t RandomNonce() {
   return nonce;
 }
 
-PageCacheEvidence LeaveEvidence(Io& io, IoDir& directory) {
+PageCacheEvidence LeaveEvidence(Io& io, IoDir& directory, const std::string& path) {
   PageCacheEvidence evidence;
   const auto identity = directory.Identity();
   const auto place = OpenEvidenceDirectory(io);
@@ -60,6 +104,12 @@ PageCacheEvidence LeaveEvidence(Io& io, IoDir& directory) {
   const uint64_t nonce = RandomNonce();
   const auto file = place->OpenFile(NameOf(nonce), O_CREAT | O_EXCL | O_WRONLY, 0600);
   if (!file.ok()) return evidence;
+  // Without it the file is as good, but stays until it is no longer needed or the machine restarts.
+  const std::string description = DescribeDirectory(directory, identity->mount_id, path);
+  if (!description.empty()) {
+    const auto* bytes = reinterpret_cast<const uint8_t*>(description.data());
+    (*file)->Write(0, absl::MakeConstSpan(bytes, description.size())).IgnoreError();
+  }
   evidence.nonce = nonce;
   evidence.mount_id = identity->mount_id;
   evidence.device = identity->device;
@@ -80,6 +130,18 @@ CacheState CheckEvidence(Io& io, IoDir& directory, const PageCacheEvidence& evid
     place->Remove(NameOf(evidence.nonce)).IgnoreError();
   }
   return CacheState::kWriteFailed;
+}
+
+void CollectEvidence(Io& io) {
+  const auto place = OpenEvidenceDirectory(io);
+  if (place == nullptr) return;
+  const auto names = place->List();
+  if (!names.ok()) return;
+  for (const std::string& name : *names) {
+    if (!IsGone(io, ReadDescription(*place, name))) continue;
+    place->Remove(name).IgnoreError();
+    place->Remove(name + kFailureSuffix).IgnoreError();
+  }
 }
 
 void RemoveEvidence(Io& io, const PageCacheEvidence& evidence) {

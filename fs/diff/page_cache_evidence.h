@@ -6,13 +6,16 @@
 #ifndef PBKFS_FS_DIFF_PAGE_CACHE_EVIDENCE_H_
 #define PBKFS_FS_DIFF_PAGE_CACHE_EVIDENCE_H_
 
+#include <string>
+
 #include "fs/base/io.h"
 #include "fs/diff/records.h"
 
 namespace pbkfs {
 
-// Leaves evidence for `directory`, the diff's. A nonce of 0 where there is no tmpfs to leave it on.
-PageCacheEvidence LeaveEvidence(Io& io, IoDir& directory);
+// Leaves evidence for `directory`, the diff's, at `path`. A nonce of 0 where there is no tmpfs to
+// leave it on. The file names the directory, for CollectEvidence.
+PageCacheEvidence LeaveEvidence(Io& io, IoDir& directory, const std::string& path);
 
 enum class CacheState {
   kIntact,       // It holds all that was written, and all of it reached the disk.
@@ -23,12 +26,16 @@ enum class CacheState {
 // What became of the page cache since an earlier open. A failed write is told by the kernel once;
 // it is kept with the evidence, so that a recovery that is cut short finds it again.
 CacheState CheckEvidence(Io& io, IoDir& directory, const PageCacheEvidence& evidence);
-// Whether it is intact as far as can be told without asking the kernel for write errors: it tells each
-// of them once, and the mount has to hear it.
+// Whether it is intact as far as can be told without asking the kernel for write errors: it tells
+// each of them once, and the mount has to hear it.
 bool EvidenceStands(Io& io, IoDir& directory, const PageCacheEvidence& evidence);
 
 // Removes the file of the evidence, after a clean unmount or when newer evidence was left.
 void RemoveEvidence(Io& io, const PageCacheEvidence& evidence);
+
+// Removes what processes that were killed left for diffs that are gone since. A diff that was moved
+// keeps its evidence, and so does one whose file system is not mounted here as it was.
+void CollectEvidence(Io& io);
 
 // A random number that is not 0, from the kernel.
 uint64_t RandomNonce();
