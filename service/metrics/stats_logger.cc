@@ -71,7 +71,12 @@ bool StatsLogger::Wait() {
 }
 
 void StatsLogger::Run() {
-  const v1::StatsResponse stats = sample_();
+  bool logs = false;
+  {
+    MutexLock lock(&mutex_);
+    logs = interval_ > absl::ZeroDuration();
+  }
+  const v1::StatsResponse stats = logs ? sample_() : v1::StatsResponse();
   for (const v1::MountStats& mount : stats.mounts()) last_[mount.mount_id()] = mount;
   while (Wait()) LogAll();
 }

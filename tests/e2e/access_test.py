@@ -31,7 +31,6 @@ path, count, words = sys.argv[1], int(sys.argv[2]), bytes.fromhex(sys.argv[3])
 crowd = []
 for i in range(count):
     one = socket.socket(socket.AF_UNIX)
-    one.settimeout(30)
     one.connect(path)
     try:
         one.sendall(words[:i % (len(words) + 1)])
@@ -293,8 +292,8 @@ class BadClients(AccessCase):
         command = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--pdeathsig", "KILL",
                    sys.executable, "-c", CROWD, self.open.removeprefix("unix:"), str(count), words.hex()]
         crowd = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd="/")
-        self.addCleanup(crowd.wait)
-        self.addCleanup(crowd.kill)
+        for cleanup in (crowd.stdout.close, crowd.wait, crowd.kill, crowd.stdin.close):
+            self.addCleanup(cleanup)
         self.assertEqual("there\n", crowd.stdout.readline())
         return crowd
 
@@ -314,6 +313,7 @@ class BadClients(AccessCase):
         for crowd in crowds:
             crowd.stdin.close()
             crowd.wait()
+            self.assertEqual(0, crowd.returncode)
         case.wait_until(lambda: self._descriptors() < before + MAX_CONNECTIONS // 4, 60, "the descriptors come back")
         self.assertEqual(0, self.cli_as(CALLER, "list").returncode)
         self.assertIn("max_connections", self.daemon.log_path.read_text())

@@ -205,9 +205,9 @@ class CatalogLock(case.E2ECase):
         with self.another_process() as other:
             self.write(self.directories[0], "backup_ro.pid", f"{pid}\n{other}\n")
             self.daemon.start()
-            self.assertEqual([other], self.holders(self.directories[0]))
+            case.wait_until(lambda: self.holders(self.directories[0]) == [other], 60, "the dead holder being removed")
         (self.directories[0] / "backup_ro.pid").unlink()
-        self.assertEqual([], self.lock_files())
+        case.wait_until(lambda: self.lock_files() == [], 60, "the locks of the daemon that was killed being removed")
 
     def _kill_daemon(self):
         os.kill(self.daemon.pid, signal.SIGKILL)

@@ -8,6 +8,8 @@ import shutil
 import signal
 import subprocess
 
+import grpc
+
 from pbkfs_e2e import case, mounts, postgres, workers
 from pbkfs_e2e.daemon import free_port
 from pbkfs_e2e.health import SERVING, Health
@@ -50,8 +52,11 @@ class Sidecar(case.E2ECase):
 
     def probe(self, service):
         """As the kubelet does it: TCP, no certificate."""
-        with Health(f"127.0.0.1:{self.health_port}") as health:
-            return health.status(service)
+        try:
+            with Health(f"127.0.0.1:{self.health_port}") as health:
+                return health.status(service)
+        except grpc.RpcError:
+            return None  # There is no such mount yet, or no daemon.
 
     def start_postgres(self):
         case.wait_until(lambda: self.probe("mount/main") == SERVING, ANSWER_SECONDS, "the startup probe")
