@@ -38,6 +38,7 @@ class Sidecar(case.E2ECase):
         self.config.write_text(
             f'mounts {{ mount_id: "main" store: "{self.production.store}" instance: "{INSTANCE}" '
             f'target: "{self.pgdata}" diff_dir: "{self.work}/d" default_config: true '
+            f"owner {{ uid: {postgres.account().pw_uid} gid: {postgres.account().pw_gid} }} "
             + "".join(f'settings {{ key: "{name}" value: "{value}" }} ' for name, value in settings.items())
             + "}\n", encoding="utf-8")
         self.health_port = free_port()
