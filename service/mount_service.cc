@@ -1,5 +1,6 @@
 #include "service/mount_service.h"
 
+#include <memory>
 #include <utility>
 
 #include "absl/status/statusor.h"
@@ -73,13 +74,15 @@ grpc::Status MountServiceImpl::ListMounts(grpc::ServerContext* context,
 
 grpc::ServerWriteReactor<v1::StatsResponse>* MountServiceImpl::WatchStats(
     grpc::CallbackServerContext* context, const v1::WatchStatsRequest* request) {
-  const absl::StatusOr<Caller> caller = gate_.Admit(gate_.PeerOf(*context));
-  if (!caller.ok()) return streams_.Refuse(caller.status());
-  if (absl::Status owns = manager_.CheckOwns(*caller, request->mount_id()); !owns.ok()) {
+  absl::StatusOr<CallGate::Ticket> entered = gate_.Enter(gate_.PeerOf(*context));
+  if (!entered.ok()) return streams_.Refuse(entered.status());
+  if (absl::Status owns = manager_.CheckOwns(entered->caller(), request->mount_id()); !owns.ok()) {
     return streams_.Refuse(owns);
   }
-  return streams_.Watch(*request, [this, caller = *caller](v1::StatsResponse* response) {
-    manager_.KeepOwned(caller, response);
+  // The stream counts as a call until its filter goes with it.
+  const auto ticket = std::make_shared<const CallGate::Ticket>(*std::move(entered));
+  return streams_.Watch(*request, [this, ticket](v1::StatsResponse* response) {
+    manager_.KeepOwned(ticket->caller(), response);
   });
 }
 

@@ -6,7 +6,6 @@ import pathlib
 import shutil
 import socket
 import subprocess
-import sys
 import threading
 
 from pbkfs_e2e import case, mounts
@@ -23,6 +22,7 @@ except ImportError:
 FAILED, USAGE, UNREACHABLE = 1, 2, 6
 CALLER, OTHER, MEMBER_GROUP = 64001, 64002, 64003
 MAX_CONNECTIONS = 40
+MAX_CALLS = 8
 
 # Run by another user: connects many times, says nothing, or a part of something, and stays until its stdin is closed.
 CROWD = """
@@ -38,6 +38,22 @@ for i in range(count):
         pass
     crowd.append(one)
 print("there", flush=True)
+sys.stdin.read()
+"""
+
+# Run by another user: as many streams as there may be, of which nothing is read, and one more.
+STREAMS = """
+import grpc, sys
+channel = grpc.insecure_channel(sys.argv[1])
+watch = channel.unary_stream("/pbkfs.v1.MountService/WatchStats")
+streams = [watch(b"", timeout=240) for _ in range(int(sys.argv[2]))]
+for stream in streams:
+    stream.initial_metadata()
+try:
+    next(watch(b"", timeout=240))
+    print("OK", flush=True)
+except grpc.RpcError as error:
+    print(error.code().name, b"CALL_LIMIT" in dict(error.trailing_metadata())["grpc-status-details-bin"], flush=True)
 sys.stdin.read()
 """
 
@@ -71,7 +87,7 @@ class AccessCase(case.E2ECase):
                  f"callers {{ uid: {CALLER} }}", f"callers {{ gid: {MEMBER_GROUP} }}",
                  f'callers {{ certificate: "app" owner {{ uid: {CALLER} gid: {CALLER} }} }}',
                  'callers { certificate: "boss" administrator: true }',
-                 f"limits {{ max_connections: {MAX_CONNECTIONS} }}"]
+                 f"limits {{ max_connections: {MAX_CONNECTIONS} max_concurrent_calls: {MAX_CALLS} }}"]
         if self.tls:
             certificate, key = self.server
             lines.append(f'listeners {{ address: "127.0.0.1:{self.port}" tls {{ certificate_file: "{certificate}" '
@@ -167,7 +183,7 @@ for method in ("/pbkfs.v1.MountService/ListMounts", "/grpc.health.v1.Health/Chec
         self.assertEqual(["t"], [mount["mountId"] for mount in self.call_as(CALLER, "list")["mounts"]])
         self.assertEqual(["t"], [mount["mountId"] for mount in self.call_as(CALLER, "stats")["mounts"]])
         self.assertEqual(["t"], [diff["mountId"] for diff in self.call_as(CALLER, "diff", "list")["diffs"]])
-        for words in (["stats", "r"], ["unmount", "r"], ["unmount", theirs["target"], "--force"],
+        for words in (["stats", "r"], ["stats", "r", "--watch"], ["unmount", "r"], ["unmount", theirs["target"], "--force"],
                       ["diff", "check", self.work / "rd"], ["diff", "delete", "r"]):
             with self.subTest(words=words):
                 self.assert_not_allowed(self.cli_as(CALLER, *words), "belongs to uid 0")
@@ -272,6 +288,39 @@ class RemoteCallers(AccessCase):
         self.assertIn("certificate=app", self.daemon.log_path.read_text())
         self.assertEqual(0, self.tls_cli(app, "unmount", "t", "--delete-diff").returncode)
 
+    def test_a_reload_takes_new_certificates_and_callers(self):
+        app, theirs = self.authority.issue("app"), self.foreign.issue("app")
+        certificate, key = self.server
+        with grpc.secure_channel(self.address, grpc.ssl_channel_credentials(
+                self.authority.ca.read_bytes(), app[1].read_bytes(), app[0].read_bytes())) as channel:
+            call = channel.unary_unary("/pbkfs.v1.MountService/ListMounts")
+            call(b"", timeout=60)
+            # What does not fit changes nothing.
+            good = key.read_bytes()
+            key.write_bytes(theirs[1].read_bytes())
+            done = self.daemon.cli("daemon", "reload")
+            self.assertEqual(USAGE, done.returncode, done.stderr)
+            self.assertIn("does not belong to the certificate", done.stderr)
+            self.assertEqual(0, self.tls_cli(app, "list").returncode)
+            # A caller who is taken out is refused on the connection that he has.
+            key.write_bytes(good)
+            self.write_config()
+            self.config.write_text(self.config.read_text().replace('certificate: "app"', 'certificate: "nobody"'))
+            self.daemon.call("daemon", "reload")
+            with self.assertRaises(grpc.RpcError) as raised:
+                call(b"", timeout=60)
+            self.assertEqual(grpc.StatusCode.PERMISSION_DENIED, raised.exception.code())
+        # Other files under the same names, and another authority for clients.
+        self.write_config()
+        new_certificate, new_key = self.foreign.issue("new-server")
+        shutil.copy(new_certificate, certificate)
+        shutil.copy(new_key, key)
+        shutil.copy(self.foreign.ca, self.authority.ca)
+        self.daemon.call("daemon", "reload")
+        done = self.tls_cli(theirs, "list", ca=self.foreign.ca)
+        self.assertEqual(0, done.returncode, done.stderr)
+        self.assertEqual(UNREACHABLE, self.tls_cli(app, "list", ca=self.foreign.ca).returncode)
+
     def test_the_socket_outlives_the_worker(self):
         app = self.authority.issue("app")
         for _ in range(3):
@@ -289,12 +338,15 @@ class BadClients(AccessCase):
         return len(os.listdir(f"/proc/{wait_for_worker(self.daemon.pid)}/task"))
 
     def _crowd(self, uid, count, words):
+        return self._start(uid, "there", CROWD, self.open.removeprefix("unix:"), str(count), words.hex())
+
+    def _start(self, uid, answer, code, *arguments):
         command = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--pdeathsig", "KILL",
-                   sys.executable, "-c", CROWD, self.open.removeprefix("unix:"), str(count), words.hex()]
+                   "/usr/bin/python3", "-c", code, *arguments]
         crowd = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd="/")
         for cleanup in (crowd.stdout.close, crowd.wait, crowd.kill, crowd.stdin.close):
             self.addCleanup(cleanup)
-        self.assertEqual("there\n", crowd.stdout.readline())
+        self.assertEqual(answer, crowd.stdout.readline().rstrip())
         return crowd
 
     def test_a_crowd_locks_nobody_out(self):
@@ -317,6 +369,17 @@ class BadClients(AccessCase):
         case.wait_until(lambda: self._descriptors() < before + MAX_CONNECTIONS // 4, 60, "the descriptors come back")
         self.assertEqual(0, self.cli_as(CALLER, "list").returncode)
         self.assertIn("max_connections", self.daemon.log_path.read_text())
+
+    def test_streams_that_nobody_reads(self):
+        self.need(grpc is not None, "python3-grpcio is missing")
+        watcher = self._start(CALLER, "RESOURCE_EXHAUSTED True", STREAMS, self.open, str(MAX_CALLS - MAX_CALLS // 4))
+        done = self.cli_as(CALLER, "list")
+        self.assertEqual(FAILED, done.returncode, done.stderr)
+        self.assertIn("CALL_LIMIT", done.stderr)
+        self.assertEqual(0, self.daemon.cli("list").returncode, "administrators have calls of their own")
+        watcher.kill()
+        watcher.wait()
+        case.wait_until(lambda: self.cli_as(CALLER, "list").returncode == 0, 60, "calls are there again")
 
     def test_a_request_that_is_too_long(self):
         self.need(grpc is not None, "python3-grpcio is missing")
