@@ -2,6 +2,7 @@
 // is in the page cache, because somebody held the diff open all the time.
 #include <fcntl.h>
 
+#include <algorithm>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -40,6 +41,12 @@ absl::StatusOr<DiffState> DiffStore::Resume(const LowerTree& lower, uint64_t ses
   shutdown_kind_ = ShutdownKind::kProcessDied;
   evidence_ = recovered.evidence;
   log_ = std::make_unique<MetaLog>(NewLog{std::move(file), recovered.position});
+  // An fsync that had nothing to say in the log may have confirmed bytes past the size that the last
+  // Synced tells.
+  for (auto& [ino, inode] : recovered.state.inodes) {
+    FileLayout& layout = inode->layout;
+    layout.synced_size = std::max(layout.synced_size, layout.size);
+  }
   for (const CutRecord& cut : recovered.cuts) PBKFS_RETURN_IF_ERROR(log_->Append(cut).status());
   for (const uint64_t orphan : recovered.orphans) {
     if (held.contains(orphan)) continue;

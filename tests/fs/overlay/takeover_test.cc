@@ -4,6 +4,7 @@
 #include <linux/fuse.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <map>
 #include <memory>
@@ -128,6 +129,22 @@ TEST_F(TakeoverTest, WhatWasWrittenAfterAShrinkThatWasFinishedLateStays) {
   ASSERT_TRUE(fs_.Write("base", 100, std::string(50, 'n')).ok());
   TakeOver();
   EXPECT_EQ(*fs_.Read("base"), Page(2).substr(0, 100) + std::string(50, 'n'));
+}
+
+TEST_F(TakeoverTest, TheLogIsSyncedBeforeBytesThatOnlyTheDataFileConfirmedAreDestroyed) {
+  ASSERT_TRUE(fs_.Create("new").ok());
+  ASSERT_TRUE(fs_.Write("new", 0, Page(1)).ok());
+  const uint64_t ino = fs_.Ino("new");
+  ASSERT_TRUE(fs_.overlay().Fsync(ino).ok());
+  ASSERT_TRUE(fs_.Write("new", kBlockSize, Page(2)).ok());
+  ASSERT_TRUE(fs_.overlay().Fsync(ino).ok());
+  TakeOver();
+  fs_.io().TakeEvents();
+  ASSERT_TRUE(fs_.Truncate("new", kBlockSize + 100).ok());
+  const std::vector<std::string> events = fs_.io().TakeEvents();
+  const auto cut = std::find(events.begin(), events.end(), "truncate " + DataFileName(ino));
+  ASSERT_NE(cut, events.end());
+  EXPECT_LT(std::find(events.begin(), events.end(), "sync log"), cut);
 }
 
 TEST_F(TakeoverTest, AWriteOutThatFailedInBetweenFailsEveryFsync) {
