@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "service/logging.h"
+#include "service/metrics/mount_state.h"
 #include "service/proto_convert.h"
 
 namespace pbkfs {

@@ -30,9 +30,6 @@ void ToProto(const PendingFigures& pending, v1::PendingStats* out);
 void ToProto(const DiffFigures& diff, v1::DiffStats* out);
 void ToProto(const FuseFigures& fuse, v1::FuseStats* out);
 
-// "creating", "active", "draining" or "failed": as pbkfs_mounts and GetStatus name it.
-absl::string_view StateName(v1::MountState state);
-
 }  // namespace pbkfs
 
 #endif  // PBKFS_SERVICE_PROTO_CONVERT_H_

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "service/metrics/mount_state.h"
 #include "service/proto_convert.h"
 
 namespace pbkfs {

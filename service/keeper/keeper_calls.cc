@@ -21,6 +21,13 @@ namespace {
 
 UniqueFd Duplicate(const UniqueFd& fd) { return UniqueFd(fcntl(fd.get(), F_DUPFD_CLOEXEC, 0)); }
 
+KeeperMessage AnswerTo(const KeeperMessage& request) {
+  KeeperMessage answer;
+  answer.call = request.call;
+  answer.tag = request.tag;
+  return answer;
+}
+
 int ExitCodeOf(const absl::Status& status) {
   const int error = ErrnoOf(status);
   return error > 0 && error < 256 ? error : EIO;
@@ -38,9 +45,7 @@ HeldMount* Keeper::Find(const std::string& id) {
 }
 
 void Keeper::Answer(const KeeperMessage& request, int error) {
-  KeeperMessage answer;
-  answer.call = request.call;
-  answer.tag = request.tag;
+  KeeperMessage answer = AnswerTo(request);
   answer.error = error;
   // A worker that can't be told is about to be reaped.
   SendMessage(worker_.socket.get(), answer).IgnoreError();
@@ -90,9 +95,7 @@ void Keeper::Handle(KeeperMessage request) {
 }
 
 void Keeper::AnswerHello(const KeeperMessage& request) {
-  KeeperMessage answer;
-  answer.call = request.call;
-  answer.tag = request.tag;
+  KeeperMessage answer = AnswerTo(request);
   answer.number = restarts_;
   for (const UniqueFd& listener : listeners_) answer.descriptors.push_back(Duplicate(listener));
   SendMessage(worker_.socket.get(), answer).IgnoreError();
@@ -103,9 +106,7 @@ void Keeper::AnswerHeld(const KeeperMessage& request) {
   auto it = mounts_.begin();
   std::advance(it, static_cast<std::ptrdiff_t>(request.number));
   const HeldMount& mount = it->second;
-  KeeperMessage answer;
-  answer.call = request.call;
-  answer.tag = request.tag;
+  KeeperMessage answer = AnswerTo(request);
   answer.id = mount.id;
   answer.target = mount.target;
   answer.flags = mount.flags;
@@ -123,9 +124,7 @@ void Keeper::PassOnServing(const KeeperMessage& request) {
 }
 
 void Keeper::AnswerLastUpgrade(const KeeperMessage& request) {
-  KeeperMessage answer;
-  answer.call = request.call;
-  answer.tag = request.tag;
+  KeeperMessage answer = AnswerTo(request);
   answer.text = last_upgrade_;
   SendMessage(worker_.socket.get(), answer).IgnoreError();
 }
@@ -188,9 +187,7 @@ void Keeper::ChildEnded(Pending pending, int exit_code) {
   if (!asked_by_this_worker) {
     return EndConnection(mount, "its worker died while it was made", /*force=*/true);
   }
-  KeeperMessage answer;
-  answer.call = request.call;
-  answer.tag = request.tag;
+  KeeperMessage answer = AnswerTo(request);
   answer.descriptors.push_back(Duplicate(mount.descriptors[HeldMount::kFuse]));
   mounts_.emplace(mount.id, std::move(mount));
   SendMessage(worker_.socket.get(), answer).IgnoreError();

@@ -20,7 +20,7 @@ class StatsLogger {
   using Sample = std::function<v1::StatsResponse()>;
 
   // Starts a thread that ends with the object. It logs nothing where `interval` is 0. The first
-  // deltas of mounts that are there already are those since now.
+  // deltas of mounts that are there already are those since now; with 0 those since they were made.
   StatsLogger(Sample sample, absl::Duration interval);
   ~StatsLogger();
 

@@ -10,6 +10,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/time/time.h"
 #include "service/metrics/limits.h"
+#include "service/metrics/mount_state.h"
 #include "service/utf8.h"
 
 namespace pbkfs {
@@ -74,19 +75,6 @@ std::string Age(const google::protobuf::Duration& duration) {
   if (seconds < 3600) return absl::StrCat(seconds / 60, " min ", seconds % 60, " s");
   if (seconds < 86400) return absl::StrCat(seconds / 3600, " h ", seconds / 60 % 60, " min");
   return absl::StrCat(seconds / 86400, " d ", seconds / 3600 % 24, " h");
-}
-
-const char* StateText(v1::MountState state) {
-  switch (state) {
-    case v1::MOUNT_STATE_CREATING:
-      return "creating";
-    case v1::MOUNT_STATE_ACTIVE:
-      return "active";
-    case v1::MOUNT_STATE_DRAINING:
-      return "draining";
-    default:
-      return "failed";
-  }
 }
 
 // Requests that ended with an errno that tells of trouble: names that are not there are no trouble.
@@ -173,7 +161,7 @@ void AddMount(const v1::Mount& mount, const v1::MountStats& stats, std::string* 
                   mount.state() == v1::MOUNT_STATE_ACTIVE ? "ok"
                   : failed                                ? "bad-text"
                                                           : "warn",
-                  "\">", StateText(mount.state()), "</span></div><p>", EscapeHtml(mount.instance()),
+                  "\">", StateName(mount.state()), "</span></div><p>", EscapeHtml(mount.instance()),
                   " · ", EscapeHtml(mount.backup_id()), " <span class=dim>(", mount.chain_size(),
                   mount.chain_size() == 1 ? " backup" : " backups", ")</span></p><p class=path>",
                   EscapeHtml(mount.target()), "</p>");
