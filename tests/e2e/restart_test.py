@@ -10,7 +10,7 @@ import time
 
 import grpc
 
-from pbkfs_e2e import case, daemon, mounts, postgres, workers
+from pbkfs_e2e import api, case, daemon, mounts, postgres, workers
 from pbkfs_e2e.synthetic import SyntheticCatalog
 
 PGBENCH_SECONDS = 60 if case.FULL_TIER else 10
@@ -264,49 +264,41 @@ class RestartLimits(case.E2ECase):
         self.mount("a")
         with open(self.work / "a" / "held", "w+b", buffering=0) as held:
             self.replace(program, shutil.which("false"))
-            code, details = self.ask_for_upgrade()
-            self.assertEqual("FAILED_PRECONDITION", code)
-            self.assertIn(b"UPGRADE_REFUSED", details)
-            self.assertIn(b"refused: ", self.daemon_status())
+            refusal = self.refusal_of_upgrade()
+            self.assertEqual(("FAILED_PRECONDITION", "UPGRADE_REFUSED"), (refusal.code, refusal.reason))
+            self.assertIn("refused: ", self.last_upgrade())
 
             self.replace(program, good)
             before = workers.wait_for_worker(self.daemon.pid)
-            self.assertEqual(("OK", b""), self.ask_for_upgrade())
+            self.assertIsNone(self.refusal_of_upgrade())
             workers.wait_for_worker(self.daemon.pid, other_than=before)
-            self.wait_for_upgrade(b"done: version")
+            self.wait_for_upgrade("done: version")
             held.write(b"one")
 
             self.replace(program, shutil.which("true"))
-            self.assertEqual(("OK", b""), self.ask_for_upgrade())
-            self.wait_for_upgrade(b"fell back to the old program")
+            self.assertIsNone(self.refusal_of_upgrade())
+            self.wait_for_upgrade("fell back to the old program")
             held.write(b"two")
             held.seek(0)
             self.assertEqual(b"onetwo", held.read())
         self.daemon.unmount("a")
         self.restart_daemon("--no-keeper", program=good)
-        self.assertIn(b"NO_KEEPER", self.ask_for_upgrade()[1])
+        self.assertEqual("NO_KEEPER", self.refusal_of_upgrade().reason)
 
-    def daemon_service(self, method):
-        with grpc.insecure_channel(self.daemon.address) as channel:
-            return channel.unary_unary(f"/pbkfs.v1.DaemonService/{method}")(b"", timeout=30)
+    def refusal_of_upgrade(self):
+        with api.Api(self.daemon.address) as daemon:
+            return api.refusal_of(daemon.daemon.Upgrade, api.MESSAGES.UpgradeRequest())
 
-    def ask_for_upgrade(self):
-        """The code, and the details of an error."""
+    def last_upgrade(self):
+        """"" while no worker answers."""
         try:
-            self.daemon_service("Upgrade")
-            return "OK", b""
-        except grpc.RpcError as error:
-            return error.code().name, dict(error.trailing_metadata()).get("grpc-status-details-bin", b"")
-
-    def daemon_status(self):
-        """The bytes of the message; nothing while no worker answers."""
-        try:
-            return self.daemon_service("GetStatus")
+            with api.Api(self.daemon.address) as daemon:
+                return daemon.daemon.GetStatus(api.MESSAGES.GetStatusRequest(), timeout=30).last_upgrade
         except grpc.RpcError:
-            return b""
+            return ""
 
     def wait_for_upgrade(self, outcome):
-        case.wait_until(lambda: outcome in self.daemon_status(), ANSWER_SECONDS, f"the upgrade being {outcome}")
+        case.wait_until(lambda: outcome in self.last_upgrade(), ANSWER_SECONDS, f"the upgrade being {outcome}")
 
     def replace(self, program, source):
         """As a package manager does: a new file under the old name."""
