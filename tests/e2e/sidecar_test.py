@@ -8,11 +8,8 @@ import shutil
 import signal
 import subprocess
 
-import grpc
-
-from pbkfs_e2e import case, mounts, postgres, workers
+from pbkfs_e2e import api, case, mounts, postgres, workers
 from pbkfs_e2e.daemon import free_port
-from pbkfs_e2e.health import SERVING, Health
 from pbkfs_e2e.production import INSTANCE, Production
 
 MANIFESTS = pathlib.Path(__file__).resolve().parents[2] / "deploy" / "kubernetes"
@@ -53,14 +50,11 @@ class Sidecar(case.E2ECase):
 
     def probe(self, service):
         """As the kubelet does it: TCP, no certificate."""
-        try:
-            with Health(f"127.0.0.1:{self.health_port}") as health:
-                return health.status(service)
-        except grpc.RpcError:
-            return None  # There is no such mount yet, or no daemon.
+        with api.Api(f"127.0.0.1:{self.health_port}") as daemon:
+            return daemon.health_of(service)
 
     def start_postgres(self):
-        case.wait_until(lambda: self.probe("mount/main") == SERVING, ANSWER_SECONDS, "the startup probe")
+        case.wait_until(lambda: self.probe("mount/main") == "SERVING", ANSWER_SECONDS, "the startup probe")
         server = postgres.Server(self.pgdata, self.work / "sockets", self.production.major)
         server.namespace = ["unshare", "--mount", "--propagation", "slave"]
         self.addCleanup(server.ensure_stopped)
@@ -85,7 +79,8 @@ class Sidecar(case.E2ECase):
         self.assertIn("postgres", self.daemon.log_tail())
         self.assertEqual("1", server.sql("SELECT i FROM t"))
         self.assertIsNone(self.daemon.exit_code())
-        server.stop()
+        # As the kubelet does it. pg_ctl would look for files in a directory that may be gone by then.
+        server.signal_to_stop()
         self.assertEqual(0, self.daemon.wait())
         self.assertEqual([], mounts.below(self.volume), "something is still mounted on the node")
 
@@ -96,7 +91,7 @@ class Sidecar(case.E2ECase):
         server.sql("CREATE TABLE kept AS SELECT 2 AS i")
         self.daemon.process.kill()
         self.daemon.wait()
-        server.ensure_stopped()
+        server.crash()
         self.start_sidecar("--stop-timeout", "2")
         server = self.start_postgres()
         self.assertEqual("2", server.sql("SELECT i FROM kept"))
@@ -112,12 +107,15 @@ class Sidecar(case.E2ECase):
         self.assertEqual(0, done.returncode, done.stderr)
         grace = int(re.search(r"terminationGracePeriodSeconds: (\d+)", done.stdout)[1])
         self.assertIn(f"{grace - 5}s", done.stdout)
-        # The daemon reads the configuration that the manifests carry: it only misses the catalog.
+        # The daemon takes the configuration that the manifests carry: only the pod's volumes are missing here.
         text = (MANIFESTS / "configuration.yaml").read_text(encoding="utf-8").split("pbkfsd.conf: |\n")[1]
+        text = text.replace("/run/pbkfs/pbkfsd.sock", f"{self.work}/manifest.sock")
         config = self.work / "manifest.conf"
         config.write_text(re.sub(r"^    ", "", text, flags=re.MULTILINE), encoding="utf-8")
         self.daemon.start("--config", config)
-        case.wait_until(lambda: "/backup" in self.daemon.log_tail(), ANSWER_SECONDS, "the mount being tried")
+        case.wait_until(lambda: "configured_mount_failed mount=main" in self.daemon.log_tail(), ANSWER_SECONDS,
+                        "the mount being tried")
+        self.assertIn("the directory that should hold /pgdata/data does not exist", self.daemon.log_tail())
 
 
 if __name__ == "__main__":
