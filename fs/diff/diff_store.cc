@@ -1,6 +1,7 @@
 #include "fs/diff/diff_store.h"
 
 #include <fcntl.h>
+#include <malloc.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -162,6 +163,15 @@ bool DiffStore::CheckpointDue(int64_t growth_bytes) const {
 absl::Status DiffStore::Checkpoint(const LowerTree& lower,
                                    absl::FunctionRef<std::vector<AnswerRecord>()> unanswered) {
   MutexLock lock(&checkpoint_mutex_);
+  const absl::Status status = WriteCheckpoint(lower, unanswered);
+  // The parsed log is several times as large as its bytes, and the allocator keeps what small
+  // objects took.
+  malloc_trim(0);
+  return status;
+}
+
+absl::Status DiffStore::WriteCheckpoint(
+    const LowerTree& lower, absl::FunctionRef<std::vector<AnswerRecord>()> unanswered) {
   const int64_t begin_bytes = log_->bytes();
   OnlineCheckpoint checkpoint(*directory_, {lower, owner_uid(), owner_gid()}, log_->file());
   absl::Status status = checkpoint.Begin(begin_bytes, unanswered());
@@ -173,9 +183,8 @@ absl::Status DiffStore::Checkpoint(const LowerTree& lower,
   bool renamed = false;
   if (status.ok()) {
     status = log_->Replace([&](int64_t end, bool* name_given) -> absl::StatusOr<NewLog> {
-      if (end - checkpoint.taken() > kMaxCheckpointRemainder) {
-        return absl::UnavailableError("records are appended faster than they are carried over");
-      }
+      // However much came meanwhile: giving up would leave a log that grows, and its next checkpoint
+      // an even longer one.
       auto log = checkpoint.Finish(end, name_given);
       renamed = *name_given;
       return log;

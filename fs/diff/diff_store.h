@@ -85,7 +85,8 @@ class DiffStore {
   // Whether the log has grown so much since the last checkpoint, or is in such a state, that a
   // checkpoint is due. `growth_bytes` is the least growth that counts.
   bool CheckpointDue(int64_t growth_bytes) const;
-  // Writes the log anew, beside whatever goes on. On failure the old one goes on, and the next
+  // Writes the log anew, beside whatever goes on: appends wait for its end only, which has little
+  // left to copy unless they are faster than the checkpoint. On failure the old one goes on, and the next
   // attempt waits for more growth. `unanswered` gives the requests whose record is in the log now
   // and that may be sent again.
   absl::Status Checkpoint(const LowerTree& lower,
@@ -115,6 +116,9 @@ class DiffStore {
   absl::Status OpenDirectories();
   absl::Status OpenLog(absl::StatusOr<std::unique_ptr<IoFile>> old_file, OpenRecord open,
                        Recovered& recovered);
+  absl::Status WriteCheckpoint(const LowerTree& lower,
+                               absl::FunctionRef<std::vector<AnswerRecord>()> unanswered)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(checkpoint_mutex_);
   absl::Status TrashUnknownData(bool session_goes_on, DiffState* state);
 
   Io& io_;

@@ -47,10 +47,10 @@ inline constexpr int64_t kLogEmergencyBytes = int64_t{1} << 20;
 // A checkpoint is due when the log has grown by this much (and by as much as the last checkpoint
 // left): it replays in a fraction of a second.
 inline constexpr int64_t kCheckpointGrowthBytes = int64_t{16} << 20;
-// What the end of a checkpoint may copy and sync while nothing can be appended: milliseconds.
+// What the end of a checkpoint copies and syncs while nothing can be appended: milliseconds.
 inline constexpr int64_t kMaxCheckpointRemainder = int64_t{256} << 10;
-// How often a checkpoint tries to catch up with appends before it gives up until later.
-inline constexpr int kMaxCheckpointRounds = 16;
+// How often a checkpoint tries to catch up with appends before it makes them wait for what is left.
+inline constexpr int kMaxCheckpointRounds = 8;
 // How much the log grows before a checkpoint that failed is tried again.
 inline constexpr int64_t kPostponedCheckpointBytes = int64_t{1} << 20;
 
