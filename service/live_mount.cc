@@ -72,6 +72,21 @@ absl::StatusOr<std::vector<UniqueFd>> DescriptorsToHold(const DiffStore& diff) {
 
 }  // namespace
 
+absl::Status RemoveDiff(Io& io, const std::string& diff) {
+  const absl::Status deleted = DiffStore::Delete(io, diff);
+  if (deleted.ok() || ReasonOf(deleted) == reason::kDiffNotFound) return absl::OkStatus();
+  return RemovePlainDirectory(diff).ok() ? absl::OkStatus() : deleted;
+}
+
+void RemoveMadeDiff(Io& io, const std::string& mount_id, const std::string& diff,
+                    bool directory_existed) {
+  if (const absl::Status removed = RemoveDiff(io, diff); !removed.ok()) {
+    spdlog::warn("{}: the new diff {} stays behind: {}", mount_id, diff,
+                 std::string(removed.message()));
+  }
+  if (directory_existed) io.MakeDir(diff, 0700).IgnoreError();
+}
+
 LiveMount::LiveMount(MountPlan plan, const MountEnvironment& environment)
     : plan_(std::move(plan)), environment_(environment) {
   catalog_lock_ = std::move(plan_.lock);
@@ -96,6 +111,7 @@ absl::StatusOr<std::shared_ptr<LiveMount>> LiveMount::Create(MountPlan plan,
 }
 
 absl::Status LiveMount::Build() {
+  if (!plan_.made_again) PBKFS_RETURN_IF_ERROR(environment_.registry.Save(RecordOfBegun()));
   if (absl::Status status = OpenDiff(); !status.ok()) {
     return FieldOf(status).empty() ? DiffRefused(std::move(status), paths().diff) : status;
   }
@@ -104,8 +120,7 @@ absl::Status LiveMount::Build() {
   FindProtection();
   ToProto(absl::Now(), plan_.mount.mutable_create_time());
   StartProbe();
-  // Durable before the keeper promises anything: who is killed in between finds the mount made, or
-  // makes it again.
+  // Durable before the keeper promises anything: who is killed in between makes the mount again.
   PBKFS_RETURN_IF_ERROR(environment_.registry.Save(Record()));
   return environment_.keeper.Establish(id(), CanResend());
 }
@@ -161,6 +176,16 @@ v1::MountRecord LiveMount::Record() const {
   record.set_diff_path(paths().diff);
   record.set_made_target(made_target_);
   record.set_boot_id(BootId());
+  if (intention_.ByteSizeLong() > 0) *record.mutable_unmounting() = intention_;
+  return record;
+}
+
+v1::MountRecord LiveMount::RecordOfBegun() const {
+  v1::MountRecord record = Record();
+  record.set_begun(true);
+  record.set_made_target(!plan_.where.target_exists);
+  record.set_made_diff(plan_.diff_is_new);
+  record.set_diff_directory_existed(plan_.diff_exists);
   return record;
 }
 
@@ -274,9 +299,6 @@ void LiveMount::Abandon() {
       spdlog::error("{}: undoing a mount: {}", id(), std::string(status.message()));
     }
     mounted_ = false;
-    if (status = environment_.registry.Remove(id()); !status.ok()) {
-      spdlog::error("{}: undoing a mount: {}", id(), std::string(status.message()));
-    }
   }
   {
     WriterLock lock(&objects_mutex_);
@@ -287,17 +309,13 @@ void LiveMount::Abandon() {
   }
   held_.clear();
   RemoveTarget();
-  if (!opened_diff_ || !plan_.diff_is_new) return;
-  const std::string& diff = paths().diff;
-  if (access(diff.c_str(), F_OK) == 0) {
-    if (absl::Status status = DiffStore::Delete(environment_.io, diff);
-        !status.ok() && !RemovePlainDirectory(diff).ok()) {
-      spdlog::warn("{}: the new diff {} stays behind: {}", id(), diff,
-                   std::string(status.message()));
-    }
+  if (opened_diff_ && plan_.diff_is_new) {
+    RemoveMadeDiff(environment_.io, id(), paths().diff, plan_.diff_exists);
   }
-  // An empty directory that was there before is there again.
-  if (plan_.diff_exists) environment_.io.MakeDir(diff, 0700).IgnoreError();
+  if (plan_.made_again) return;
+  if (const absl::Status status = environment_.registry.Remove(id()); !status.ok()) {
+    spdlog::error("{}: undoing a mount: {}", id(), std::string(status.message()));
+  }
 }
 
 v1::Mount LiveMount::Describe() const {
@@ -500,12 +518,30 @@ absl::Status LiveMount::EndSession() {
   return overlay == nullptr ? absl::OkStatus() : overlay->Close();
 }
 
-absl::Status LiveMount::Settle(const UnmountOptions& options, bool delete_diff) {
+v1::Unmounting LiveMount::Intention(const UnmountOptions& options) const {
+  // What a worker that died had begun is done as it was asked to.
+  v1::Unmounting intention = half_unmounted_ ? intention_ : v1::Unmounting();
+  if (options.delete_diff) intention.set_delete_diff(true);
+  if (options.keep_record && plan_.request.restore()) intention.set_comes_back(true);
+  return intention;
+}
+
+void LiveMount::SaveIntention(const v1::Unmounting& intention) {
+  if (intention.SerializeAsString() == intention_.SerializeAsString()) return;
+  v1::Unmounting before = std::exchange(intention_, intention);
+  const absl::Status saved = environment_.registry.Save(Record());
+  if (saved.ok()) return;
+  // A full disk is no reason to stay mounted.
+  intention_ = std::move(before);
+  spdlog::warn("{}: if pbkfsd is killed now, it may forget what becomes of the diff: {}", id(),
+               std::string(saved.message()));
+}
+
+absl::Status LiveMount::Settle(const v1::Unmounting& intention, bool delete_diff) {
   absl::Status status;
-  const bool comes_back = options.keep_record && plan_.request.restore();
-  if (comes_back || delete_diff) {
+  if (intention.comes_back() || delete_diff) {
     v1::MountRecord record = Record();
-    record.set_stopped(comes_back);
+    record.set_stopped(intention.comes_back());
     record.set_delete_diff(delete_diff);
     status = environment_.registry.Save(record);
   } else {
@@ -518,29 +554,31 @@ absl::Status LiveMount::Settle(const UnmountOptions& options, bool delete_diff) 
 
 absl::StatusOr<UnmountResult> LiveMount::Unmount(const UnmountOptions& options) {
   SetState(v1::MOUNT_STATE_DRAINING, "");
-  if (absl::Status status = half_unmounted_ ? absl::OkStatus() : DetachTarget(options);
-      !status.ok()) {
+  const v1::Unmounting intention = Intention(options);
+  SaveIntention(intention);
+  absl::Status status = half_unmounted_ ? absl::OkStatus() : DetachTarget(options);
+  if (!status.ok()) {
+    // Whoever unmounts it later may want to keep the diff. A stop tries again and again.
+    if (intention.delete_diff()) SaveIntention(v1::Unmounting());
     SetState(failed_ ? v1::MOUNT_STATE_FAILED : v1::MOUNT_STATE_ACTIVE, failure_);
     return Annotate(status, absl::StrCat("unmounting ", id()));
   }
   mounted_ = false;
   UnmountResult result;
   StopProbe();
-  absl::Status status = EndSession();
+  status = EndSession();
   ReleaseCatalog();
   RemoveTarget();
-  const bool comes_back = options.keep_record && plan_.request.restore();
-  const bool delete_diff = options.delete_diff || (plan_.request.ephemeral() && !comes_back);
+  const bool delete_diff =
+      intention.delete_diff() || (plan_.request.ephemeral() && !intention.comes_back());
   // The keeper holds the diff's lock, and gives it up only when nothing is left to do.
-  const absl::Status settled = Settle(options, delete_diff);
+  const absl::Status settled = Settle(intention, delete_diff);
   if (status.ok()) status = settled;
   if (delete_diff) {
-    absl::Status deleted = DiffStore::Delete(environment_.io, paths().diff);
-    // DeleteDiff may have waited for this moment, and have been faster.
-    if (ReasonOf(deleted) == reason::kDiffNotFound) deleted = absl::OkStatus();
-    result.diff_deleted = deleted.ok();
-    // What a deleted diff could not write no longer matters.
-    status = deleted;
+    // DeleteDiff may have waited for this moment, and have been faster. What a deleted diff could
+    // not write no longer matters.
+    status = RemoveDiff(environment_.io, paths().diff);
+    result.diff_deleted = status.ok();
     if (status.ok()) status = environment_.registry.Remove(id());
   }
   if (!status.ok()) {

@@ -62,6 +62,13 @@ struct MountEnvironment {
   const MountRegistry& registry;
 };
 
+// Deletes a diff that may be gone, also where an earlier attempt was interrupted at any step.
+absl::Status RemoveDiff(Io& io, const std::string& diff);
+// Undoes the diff of a mount that was not completed. An empty directory that was there before
+// (`directory_existed`) is there again.
+void RemoveMadeDiff(Io& io, const std::string& mount_id, const std::string& diff,
+                    bool directory_existed);
+
 struct UnmountResult {
   bool diff_deleted = false;
 };
@@ -128,6 +135,7 @@ class LiveMount {
   bool CanResend() const;
   void FindProtection();
   v1::MountRecord Record() const;
+  v1::MountRecord RecordOfBegun() const;
   absl::Status PrepareClone(Overlay& overlay);
   absl::Status DropRecoveryThatIsDone(Overlay& overlay);
   absl::Status MakeTarget();
@@ -135,8 +143,11 @@ class LiveMount {
   void Abandon();
 
   absl::Status EndSession();
+  // What is to become of the mount, as far as a worker that finishes the Unmount has to know it.
+  v1::Unmounting Intention(const UnmountOptions& options) const;
+  void SaveIntention(const v1::Unmounting& intention);
   // Nobody goes on with the mount after this.
-  absl::Status Settle(const UnmountOptions& options, bool delete_diff);
+  absl::Status Settle(const v1::Unmounting& intention, bool delete_diff);
   absl::Status DetachTarget(const UnmountOptions& options);
   // After the target was detached: until nobody uses the mount.
   absl::Status WaitForSession(const UnmountOptions& options, absl::Time deadline);
@@ -159,6 +170,7 @@ class LiveMount {
   bool opened_diff_ = false;
   bool mounted_ = false;
   bool half_unmounted_ = false;
+  v1::Unmounting intention_;    // As the record has it.
   bool failed_ = false;         // It could not go on; there are no objects.
   std::string failure_;         // Why.
   std::vector<UniqueFd> held_;  // What the keeper gets of the diff, until it has it.

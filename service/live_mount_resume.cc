@@ -35,6 +35,7 @@ absl::StatusOr<std::shared_ptr<LiveMount>> LiveMount::Resume(const v1::MountReco
   mount->made_target_ = record.made_target();
   mount->half_unmounted_ = unmounted;
   mount->mounted_ = !unmounted;
+  mount->intention_ = record.unmounting();
   absl::Status status = again.status();
   if (status.ok()) {
     status = mount->TakeOver(std::move(held));

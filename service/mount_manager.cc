@@ -210,7 +210,7 @@ absl::StatusOr<v1::Mount> MountManager::MountFor(Origin origin, const v1::MountR
     PBKFS_ASSIGN_OR_RETURN(const MountPlan plan, MakePlan(request, where, caller));
     return plan.mount;
   }
-  absl::StatusOr<v1::Mount> made = MakeMount(request, where, caller, cancelled);
+  absl::StatusOr<v1::Mount> made = MakeMount(origin, request, where, caller, cancelled);
   if (!made.ok()) {
     MutexLock lock(&mutex_);
     slots_.erase(request.mount_id());
@@ -229,10 +229,11 @@ absl::StatusOr<MountPlan> MountManager::MakePlan(const v1::MountRequest& request
   return plan;
 }
 
-absl::StatusOr<v1::Mount> MountManager::MakeMount(const v1::MountRequest& request,
+absl::StatusOr<v1::Mount> MountManager::MakeMount(Origin origin, const v1::MountRequest& request,
                                                   const RequestPaths& where, const Caller& caller,
                                                   const std::function<bool()>& cancelled) {
   PBKFS_ASSIGN_OR_RETURN(MountPlan plan, MakePlan(request, where, caller));
+  plan.made_again = origin == Origin::kAgain;
   // The last look: a mount that is made stays, and the same request finds it.
   if (cancelled()) return Cancelled(request.mount_id());
   PBKFS_ASSIGN_OR_RETURN(const std::shared_ptr<LiveMount> mount,

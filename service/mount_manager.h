@@ -128,8 +128,9 @@ class MountManager {
   // The checks of Mount, and with validate_only all that it does. Otherwise the plan holds locks.
   absl::StatusOr<MountPlan> MakePlan(const v1::MountRequest& request, const RequestPaths& where,
                                      const Caller& caller);
-  absl::StatusOr<v1::Mount> MakeMount(const v1::MountRequest& request, const RequestPaths& where,
-                                      const Caller& caller, const std::function<bool()>& cancelled);
+  absl::StatusOr<v1::Mount> MakeMount(Origin origin, const v1::MountRequest& request,
+                                      const RequestPaths& where, const Caller& caller,
+                                      const std::function<bool()>& cancelled);
   // OPERATION_PENDING where a mount with this id or target is still to be made again.
   absl::Status CheckNotAwaited(const std::string& mount_id, const std::string& target) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -23,6 +23,7 @@ namespace {
 
 constexpr uint32_t kRecordVersion = 1;
 constexpr char kSuffix[] = ".json";
+constexpr char kUnfinishedSuffix[] = ".json.tmp";
 
 absl::Status WriteAll(int fd, const std::string& bytes, const std::string& path) {
   for (size_t done = 0; done < bytes.size();) {
@@ -50,7 +51,9 @@ absl::StatusOr<MountRegistry> MountRegistry::Open(const std::string& state_direc
   }
   UniqueFd directory(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!directory.valid()) return ErrnoError(errno, path);
-  return MountRegistry(std::move(directory), path);
+  MountRegistry registry(std::move(directory), path);
+  PBKFS_RETURN_IF_ERROR(registry.RemoveUnfinished());
+  return registry;
 }
 
 absl::Status MountRegistry::Save(const v1::MountRecord& record) const {
@@ -63,7 +66,7 @@ absl::Status MountRegistry::Save(const v1::MountRecord& record) const {
     return absl::InternalError("a mount has no JSON form");
   }
   const std::string name = absl::StrCat(record.request().mount_id(), kSuffix);
-  const std::string temporary = absl::StrCat(name, ".tmp");
+  const std::string temporary = absl::StrCat(record.request().mount_id(), kUnfinishedSuffix);
   const std::string path = absl::StrCat(path_, "/", name);
   const UniqueFd file(openat(directory_.get(), temporary.c_str(),
                              O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));
@@ -114,17 +117,32 @@ absl::StatusOr<v1::MountRecord> MountRegistry::Read(const std::string& name) con
   return record;
 }
 
-absl::StatusOr<std::vector<v1::MountRecord>> MountRegistry::Load() const {
+absl::StatusOr<std::vector<std::string>> MountRegistry::NamesWith(absl::string_view suffix) const {
   UniqueFd fd(openat(directory_.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   DIR* stream = fd.valid() ? fdopendir(fd.get()) : nullptr;
   if (stream == nullptr) return ErrnoError(errno, path_);
   fd.Release();
   std::vector<std::string> names;
   while (const dirent* entry = readdir(stream)) {
-    if (absl::EndsWith(entry->d_name, kSuffix)) names.emplace_back(entry->d_name);
+    if (absl::EndsWith(entry->d_name, suffix)) names.emplace_back(entry->d_name);
   }
   closedir(stream);
   std::sort(names.begin(), names.end());
+  return names;
+}
+
+absl::Status MountRegistry::RemoveUnfinished() const {
+  PBKFS_ASSIGN_OR_RETURN(const std::vector<std::string> names, NamesWith(kUnfinishedSuffix));
+  for (const std::string& name : names) {
+    if (unlinkat(directory_.get(), name.c_str(), 0) != 0) {
+      return ErrnoError(errno, absl::StrCat("removing ", path_, "/", name));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<v1::MountRecord>> MountRegistry::Load() const {
+  PBKFS_ASSIGN_OR_RETURN(const std::vector<std::string> names, NamesWith(kSuffix));
   std::vector<v1::MountRecord> records;
   for (const std::string& name : names) {
     absl::StatusOr<v1::MountRecord> record = Read(name);

@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "fs/base/unique_fd.h"
 #include "pbkfs/v1/state.pb.h"
 
@@ -19,7 +20,7 @@ std::string BootId();
 
 class MountRegistry {
  public:
-  // Makes the directory where it is missing.
+  // Makes the directory where it is missing, and removes what a Save left whose process was killed.
   static absl::StatusOr<MountRegistry> Open(const std::string& state_directory);
 
   absl::Status Save(const v1::MountRecord& record) const;
@@ -31,6 +32,8 @@ class MountRegistry {
  private:
   MountRegistry(UniqueFd directory, std::string path)
       : directory_(std::move(directory)), path_(std::move(path)) {}
+  absl::StatusOr<std::vector<std::string>> NamesWith(absl::string_view suffix) const;
+  absl::Status RemoveUnfinished() const;
   absl::StatusOr<v1::MountRecord> Read(const std::string& name) const;
 
   UniqueFd directory_;

@@ -147,9 +147,14 @@ void MountManager::RestoreOne(const v1::MountRecord& record) {
   CleanTarget(id, record.target_path());
   if (record.made_target()) RemovePlainDirectory(record.target_path()).IgnoreError();
   absl::Status status;
-  if (record.delete_diff()) {
-    status = DiffStore::Delete(environment_.io, record.diff_path());
-    if (ErrnoOf(status) == ENOENT) status = absl::OkStatus();
+  if (record.begun()) {
+    spdlog::warn("mount {}: it was not completed, and is undone", id);
+    if (record.made_diff()) {
+      RemoveMadeDiff(environment_.io, id, record.diff_path(), record.diff_directory_existed());
+    }
+    status = environment_.registry.Remove(id);
+  } else if (record.delete_diff()) {
+    status = RemoveDiff(environment_.io, record.diff_path());
     if (status.ok()) status = environment_.registry.Remove(id);
   } else if (record.request().restore() || record.boot_id() == BootId()) {
     v1::MountRequest request = record.request();

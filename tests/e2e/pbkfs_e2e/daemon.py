@@ -83,6 +83,14 @@ class Daemon:
                 return False
         return self.cli("list").returncode == 0
 
+    def is_ready(self):
+        """Whether /readyz says so: nothing of an earlier worker or daemon is left to do."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/readyz", timeout=30):
+                return True
+        except OSError:
+            return False
+
     @property
     def process(self):
         return self._process

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import signal
+import subprocess
 import threading
 import time
 
@@ -67,3 +68,33 @@ class Killer:
             last = wait_for_worker(self._keeper, other_than=last)
             os.kill(last, signal.SIGKILL)
             self.kills += 1
+
+
+class KillAt:
+    """strace(1) kills the worker when one of its threads makes system call `name` for the `number`th time."""
+
+    def __init__(self, keeper, name, number):
+        self.worker = wait_for_worker(keeper)
+        self._command = ["strace", "-f", "-o", "/dev/null", "-e", f"trace={name}", "-p", str(self.worker),
+                         "-e", f"inject={name}:signal=KILL:when={number}"]
+        self._strace = None
+
+    def __enter__(self):
+        self._strace = subprocess.Popen(self._command, stderr=subprocess.PIPE, text=True)
+        # It says so when it has all threads.
+        line = self._strace.stderr.readline()
+        if "attached" not in line:
+            raise AssertionError(f"strace does not trace the worker: {line}{self._strace.stderr.read()}")
+        return self
+
+    def __exit__(self, *_):
+        self._strace.terminate()
+        self._strace.communicate()
+
+    def killed(self):
+        """Whether the worker is gone."""
+        try:
+            state = pathlib.Path(f"/proc/{self.worker}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return True
+        return state in "ZX"

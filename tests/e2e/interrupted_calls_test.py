@@ -1,0 +1,100 @@
+"""The worker dies in the middle of a Mount or an Unmount, at a chosen system call: nothing is left half done."""
+
+import shutil
+
+from pbkfs_e2e import case, mounts, workers
+from pbkfs_e2e.daemon import mount_arguments
+from pbkfs_e2e.synthetic import SyntheticCatalog
+
+# Generous: a loaded machine may be slow, but nothing may hang.
+ANSWER_SECONDS = 60
+# What a Mount and an Unmount change, or ask the keeper to change, they do with one of these.
+CALLS = ("renameat", "mkdirat", "mkdir", "fchownat", "fdatasync", "fsync", "unlinkat", "sendmsg")
+# In the quick tier: the registry, the keeper, and what an Unmount removes.
+QUICK_CALLS = ("renameat", "sendmsg", "unlinkat")
+# No call does one thing more often.
+MOST = 60
+
+
+class InterruptedCalls(case.E2ECase):
+    def setUp(self):
+        super().setUp()
+        self.need(shutil.which("strace"), "strace is not installed")
+        # Every kill is one of the test's own.
+        self.daemon.stop()
+        self.daemon.start("--restart-limit", "1000")
+        self.catalog = SyntheticCatalog(self)
+        self.target = self.work / "a"
+        self.diff = self.work / "diff"
+
+    def kills_in(self, prepare, *arguments):
+        """After prepare() runs the client, and kills the worker at one system call after the other; yields what the
+        client said each time that it was killed."""
+        for name in CALLS if case.FULL_TIER else QUICK_CALLS:
+            for number in range(1, MOST):
+                prepare()
+                with workers.KillAt(self.daemon.pid, name, number) as kill:
+                    done = self.daemon.cli(*arguments)
+                    killed = kill.killed()
+                if done.returncode == 0 and not killed:
+                    self.report(f"{number - 1} kills at {name}")
+                    break
+                workers.wait_for_worker(self.daemon.pid, other_than=kill.worker)
+                case.wait_until(self.daemon.is_ready, ANSWER_SECONDS, "the next worker having cleaned up")
+                yield f"{name} {number}", done
+            else:
+                self.fail(f"no end of {name}")
+
+    def check_nothing_is_left(self, where):
+        self.assertEqual([], self.daemon.call("list").get("mounts", []), where)
+        self.assertEqual([], list((self.daemon.state_dir / "mounts").iterdir()), where)
+        self.assertFalse(mounts.is_mounted(self.target), where)
+        self.assertFalse(self.target.exists(), where)
+        self.assertFalse(self.diff.exists(), where)
+
+    def mount(self):
+        self.daemon.mount(self.catalog.store, "node", self.catalog.ids[-1], self.target, diff=self.diff)
+
+    def test_a_mount_whose_worker_died_is_complete_or_was_never_there(self):
+        arguments = mount_arguments(self.catalog.store, "node", self.catalog.ids[-1], self.target, diff=self.diff)
+        undone = complete = 0
+        for where, done in self.kills_in(lambda: self.daemon.unmount("a", "--delete-diff"), *arguments):
+            if self.daemon.call("list").get("mounts"):
+                self.assertTrue((self.target / "PG_VERSION").exists(), where)
+                self.daemon.unmount("a", "--delete-diff")
+                complete += 1
+            else:
+                self.assertEqual(6, done.returncode, f"{where}: {done.stderr}")
+                undone += 1
+            self.check_nothing_is_left(where)
+        self.report(f"{undone} mounts undone, {complete} complete")
+        self.assertGreater(undone, 0)
+
+    def test_an_unmount_whose_worker_died_still_deletes_the_diff(self):
+        finished = 0
+        for where, done in self.kills_in(self.mount, "unmount", "a", "--delete-diff"):
+            self.assertIn(done.returncode, (0, 6), f"{where}: {done.stderr}")
+            # Before the kernel was asked nothing has happened; after that the next worker does the rest.
+            if self.daemon.call("list").get("mounts"):
+                self.assertTrue((self.target / "PG_VERSION").exists(), where)
+                self.assertTrue(self.diff.exists(), where)
+            else:
+                self.check_nothing_is_left(where)
+                finished += 1
+        self.report(f"{finished} unmounts finished by the next worker")
+        self.assertGreater(finished, 1)
+        self.daemon.unmount("a", "--delete-diff")
+
+    def test_an_empty_diff_directory_is_empty_again(self):
+        self.diff.mkdir(mode=0o700)
+        with workers.KillAt(self.daemon.pid, "renameat", 2):
+            done = self.daemon.cli(*mount_arguments(self.catalog.store, "node", self.catalog.ids[-1], self.target,
+                                                    diff=self.diff))
+        self.assertEqual(6, done.returncode, done.stderr)
+        case.wait_until(self.daemon.is_ready, ANSWER_SECONDS, "the next worker having cleaned up")
+        self.assertEqual([], self.daemon.call("list").get("mounts", []))
+        self.assertEqual([], list(self.diff.iterdir()))
+
+
+if __name__ == "__main__":
+    case.main()
