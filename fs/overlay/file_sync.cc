@@ -117,9 +117,10 @@ absl::Status Overlay::RecordSize(Inode& inode) {
   record.size = layout.size;
   PBKFS_ASSIGN_OR_RETURN(const std::shared_ptr<IoFile> data, DataFileLocked(inode));
   PBKFS_ASSIGN_OR_RETURN(record.data_bytes, DataBytes(*data, record.size));
-  if (record.size == layout.synced_size && record.data_bytes == layout.data_bytes) {
-    return absl::OkStatus();
-  }
+  // After a takeover the layout tells what the disk has, which the log need not know.
+  const bool logged = gate_ == nullptr && record.size == layout.synced_size &&
+                      record.data_bytes == layout.data_bytes;
+  if (logged) return absl::OkStatus();
   PBKFS_RETURN_IF_ERROR(diff_->log().Append(record).status());
   layout.Apply(record);
   return absl::OkStatus();
