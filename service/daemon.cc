@@ -185,7 +185,6 @@ absl::Status RunDaemon(const DaemonOptions& options, v1::DaemonConfig config,
     PBKFS_ASSIGN_OR_RETURN(listeners, Listen(*start_config));
   }
   const std::string& state_directory = start_config->state_directory();
-  PBKFS_RETURN_IF_ERROR(MakeDirectory(state_directory));
   PBKFS_RETURN_IF_ERROR(MakeDirectory(absl::StrCat(state_directory, "/diffs")));
   PBKFS_ASSIGN_OR_RETURN(
       const std::unique_ptr<PathPolicy> path_policy,

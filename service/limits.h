@@ -70,6 +70,9 @@ inline constexpr int kMaxSymlinks = 40;
 // More than this many threads on one mount never paid off in measurements and makes teardown slow.
 inline constexpr uint32_t kDefaultThreads = 8;
 inline constexpr uint32_t kMaxThreads = 256;
+// … of a caller that is no administrator, unless the configuration's default is more: all the mounts
+// that he may make together take no more threads than a process of his own could.
+inline constexpr uint32_t kMaxCallerThreads = 32;
 
 // Configuration files of PostgreSQL are a few dozen KiB; larger ones are not read into memory.
 inline constexpr int64_t kMaxConfigFileBytes = 4 << 20;

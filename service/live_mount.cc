@@ -553,9 +553,9 @@ absl::Status LiveMount::Settle(const v1::Unmounting& intention, bool delete_diff
 }
 
 absl::StatusOr<UnmountResult> LiveMount::Unmount(const UnmountOptions& options) {
-  SetState(v1::MOUNT_STATE_DRAINING, "");
   const v1::Unmounting intention = Intention(options);
   SaveIntention(intention);
+  SetState(v1::MOUNT_STATE_DRAINING, "");
   absl::Status status = half_unmounted_ ? absl::OkStatus() : DetachTarget(options);
   if (!status.ok()) {
     // Whoever unmounts it later may want to keep the diff. A stop tries again and again.

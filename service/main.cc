@@ -15,6 +15,7 @@
 #include "service/lock_holder.h"
 #include "service/logging.h"
 #include "service/options.h"
+#include "service/state_directory.h"
 
 namespace {
 
@@ -81,10 +82,17 @@ int Run(const pbkfs::DaemonOptions& options, std::vector<std::string> arguments)
       config->log_level(),
       config->log_format() == "json" ? pbkfs::LogFormat::kJson : pbkfs::LogFormat::kText);
   if (!logging.ok()) return Fail(logging, 2);
+  // A worker, and a program that takes over, are of the process that has it.
+  if (options.worker_socket < 0 && options.keeper_state < 0) {
+    const absl::Status claimed = pbkfs::ClaimStateDirectory(config->state_directory());
+    if (!claimed.ok()) return Fail(claimed, 1);
+  }
   if (!options.no_keeper && options.worker_socket < 0) {
     return RunKeeper(options, *config, std::move(memory), std::move(arguments));
   }
   if (memory != nullptr) memory->KeepPrivate();
+  // What a keeper keeps open for the program after it is no lock holder's business.
+  close_range(3, ~0U, CLOSE_RANGE_CLOEXEC);
   pbkfs::BlockDaemonSignals();
   const absl::Status status = pbkfs::RunDaemon(options, *std::move(config), memory.get());
   return status.ok() ? 0 : Fail(status, 1);

@@ -84,6 +84,23 @@ absl::Status CheckDirectories(const Caller& caller, const RequestPaths& where) {
   return ErrnoOf(made) == ENOENT ? absl::OkStatus() : made;
 }
 
+// Threads and space that a caller takes for himself. Defaults are for everybody.
+absl::Status CheckAppetite(const Caller& caller, const v1::MountRequest& request,
+                           const v1::MountDefaults& defaults) {
+  const uint32_t threads = std::max(kMaxCallerThreads, defaults.threads());
+  if (request.threads() > threads) {
+    PBKFS_RETURN_IF_ERROR(WithField(
+        caller.CheckAdministrator(absl::StrCat("threads: more than ", threads)), "threads"));
+  }
+  const int64_t space = defaults.diff_limit_bytes();
+  if (space > 0 && request.diff_limit_bytes() > space) {
+    PBKFS_RETURN_IF_ERROR(
+        WithField(caller.CheckAdministrator(absl::StrCat("diff_limit_bytes: more than ", space)),
+                  "diff_limit_bytes"));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckPlan(const MountPlan& plan, const Caller& caller) {
   return caller.CheckOwner(plan.mount.owner(), /*by_default=*/!plan.request.has_owner());
 }
@@ -188,6 +205,7 @@ absl::StatusOr<v1::Mount> MountManager::MountFor(Origin origin, const v1::MountR
                            FindExisting(original, request));
     if (existing != nullptr) return DescribeTo(caller, *existing);
   }
+  PBKFS_RETURN_IF_ERROR(CheckAppetite(caller, request, defaults));
   if (request.has_owner()) {
     PBKFS_RETURN_IF_ERROR(caller.CheckOwner(request.owner(), /*by_default=*/false));
   }
@@ -234,6 +252,12 @@ absl::StatusOr<v1::Mount> MountManager::MakeMount(Origin origin, const v1::Mount
                                                   const std::function<bool()>& cancelled) {
   PBKFS_ASSIGN_OR_RETURN(MountPlan plan, MakePlan(request, where, caller));
   plan.made_again = origin == Origin::kAgain;
+  if (plan.made_again && plan.diff_is_new) {
+    // Perhaps its disk is not mounted yet. A new one would show the backup without the changes.
+    return ReasonError(
+        absl::StatusCode::kNotFound, reason::kDiffNotFound,
+        absl::StrCat("its diff ", request.diff_dir(), " is gone; bring it back and mount again"));
+  }
   // The last look: a mount that is made stays, and the same request finds it.
   if (cancelled()) return Cancelled(request.mount_id());
   PBKFS_ASSIGN_OR_RETURN(const std::shared_ptr<LiveMount> mount,
@@ -287,19 +311,20 @@ absl::StatusOr<v1::UnmountResponse> MountManager::Unmount(const v1::UnmountReque
 absl::StatusOr<v1::UnmountResponse> MountManager::UnmountWith(const v1::UnmountRequest& request,
                                                               const Caller& caller,
                                                               UnmountOptions options) {
-  v1::UnmountResponse response;
-  response.set_mount_id(request.mount_id());
   std::shared_ptr<LiveMount> mount;
   {
     MutexLock lock(&mutex_);
     PBKFS_ASSIGN_OR_RETURN(const std::string id, FindUnmountId(request));
-    if (id.empty()) return response;
-    Slot& slot = slots_[id];
-    if (slot.pending) return Pending(id);
-    PBKFS_RETURN_IF_ERROR(CheckOwnsMount(caller, *slot.mount));
-    slot.pending = true;
-    mount = slot.mount;
+    if (!id.empty()) {
+      Slot& slot = slots_[id];
+      if (slot.pending) return Pending(id);
+      PBKFS_RETURN_IF_ERROR(CheckOwnsMount(caller, *slot.mount));
+      slot.pending = true;
+      mount = slot.mount;
+    }
   }
+  if (mount == nullptr) return Forget(request, caller);
+  v1::UnmountResponse response;
   response.set_mount_id(mount->id());
   response.set_diff_dir(mount->request().diff_dir());
   const absl::StatusOr<UnmountResult> result = mount->Unmount(options);
@@ -312,6 +337,36 @@ absl::StatusOr<v1::UnmountResponse> MountManager::UnmountWith(const v1::UnmountR
   PBKFS_RETURN_IF_ERROR(result.status());
   response.set_was_mounted(true);
   response.set_diff_deleted(result->diff_deleted);
+  return response;
+}
+
+absl::StatusOr<v1::UnmountResponse> MountManager::Forget(const v1::UnmountRequest& request,
+                                                         const Caller& caller) {
+  const std::string& id = request.mount_id();
+  v1::UnmountResponse response;
+  response.set_mount_id(id);
+  if (!CheckMountId(id).ok()) return response;
+  const absl::StatusOr<v1::MountRecord> record = environment_.registry.Find(id);
+  if (!record.ok()) return response;
+  PBKFS_RETURN_IF_ERROR(
+      caller.CheckOwns(record->mount().owner().uid(), absl::StrCat("mount '", id, "'")));
+  {
+    MutexLock lock(&mutex_);
+    if (slots_.count(id) > 0) return Pending(id);
+    Slot& slot = slots_[id];
+    slot.paths = {record->store_path(), record->target_path(), record->diff_path()};
+    slot.request = record->request();
+    slot.pending = true;
+  }
+  absl::Status status;
+  if (request.delete_diff()) status = RemoveDiff(environment_.io, record->diff_path());
+  if (status.ok()) status = environment_.registry.Remove(id);
+  MutexLock lock(&mutex_);
+  slots_.erase(id);
+  PBKFS_RETURN_IF_ERROR(status);
+  spdlog::info("mount {}: an earlier daemon had it; it is forgotten", id);
+  response.set_diff_dir(record->request().diff_dir());
+  response.set_diff_deleted(request.delete_diff());
   return response;
 }
 

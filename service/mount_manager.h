@@ -143,6 +143,9 @@ class MountManager {
 
   absl::StatusOr<v1::UnmountResponse> UnmountWith(const v1::UnmountRequest& request,
                                                   const Caller& caller, UnmountOptions options);
+  // Removes the record of a mount that an earlier daemon had and that could not be made again.
+  absl::StatusOr<v1::UnmountResponse> Forget(const v1::UnmountRequest& request,
+                                             const Caller& caller);
   void Retire(const LiveMount& mount);
 
   const ConfigHolder& config_;

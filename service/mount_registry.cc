@@ -117,6 +117,10 @@ absl::StatusOr<v1::MountRecord> MountRegistry::Read(const std::string& name) con
   return record;
 }
 
+absl::StatusOr<v1::MountRecord> MountRegistry::Find(const std::string& mount_id) const {
+  return Read(absl::StrCat(mount_id, kSuffix));
+}
+
 absl::StatusOr<std::vector<std::string>> MountRegistry::NamesWith(absl::string_view suffix) const {
   UniqueFd fd(openat(directory_.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   DIR* stream = fd.valid() ? fdopendir(fd.get()) : nullptr;

@@ -26,6 +26,7 @@ class MountRegistry {
   absl::Status Save(const v1::MountRecord& record) const;
   // Nothing where there is none.
   absl::Status Remove(const std::string& mount_id) const;
+  absl::StatusOr<v1::MountRecord> Find(const std::string& mount_id) const;
   // Sorted by id. Files that can't be read are named in the log and left as they are.
   absl::StatusOr<std::vector<v1::MountRecord>> Load() const;
 

@@ -1,6 +1,7 @@
 #include "service/mount_service.h"
 
 #include <memory>
+#include <string>
 #include <utility>
 
 #include "absl/status/statusor.h"
@@ -79,10 +80,15 @@ grpc::ServerWriteReactor<v1::StatsResponse>* MountServiceImpl::WatchStats(
   if (absl::Status owns = manager_.CheckOwns(entered->caller(), request->mount_id()); !owns.ok()) {
     return streams_.Refuse(owns);
   }
-  // The stream counts as a call until its filter goes with it.
+  // The stream counts as a call until its filter goes with it. Each sample is judged by the
+  // configuration of its time.
   const auto ticket = std::make_shared<const CallGate::Ticket>(*std::move(entered));
-  return streams_.Watch(*request, [this, ticket](v1::StatsResponse* response) {
-    manager_.KeepOwned(ticket->caller(), response);
+  const std::string mount_id = request->mount_id();
+  return streams_.Watch(*request, [this, ticket, mount_id](v1::StatsResponse* response) {
+    PBKFS_ASSIGN_OR_RETURN(const Caller caller, gate_.Admit(ticket->caller().peer()));
+    PBKFS_RETURN_IF_ERROR(manager_.CheckOwns(caller, mount_id));
+    manager_.KeepOwned(caller, response);
+    return absl::OkStatus();
   });
 }
 

@@ -166,7 +166,9 @@ void MountManager::RestoreOne(const v1::MountRecord& record) {
     spdlog::info("mount {}: it ended with the last boot and is not made again", id);
     status = environment_.registry.Remove(id);
   }
-  if (!status.ok()) spdlog::error("mount {} is not made again: {}", id, status.ToString());
+  if (status.ok()) return;
+  spdlog::error("mount {} is not made again: {}; the next start tries it, pbkfs unmount {} forgets it",
+                id, status.ToString(), id);
 }
 
 void MountManager::LockCatalogs() {

@@ -56,8 +56,8 @@ class StatsStreams::Stream final : public grpc::ServerWriteReactor<v1::StatsResp
   }
 
   void Send(v1::StatsResponse response) {
+    if (const absl::Status allowed = filter(&response); !allowed.ok()) return EndWith(allowed);
     message_ = std::move(response);
-    filter(&message_);
     writing_ = true;
     StartWrite(&message_);
   }

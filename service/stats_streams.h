@@ -2,8 +2,8 @@
 // thread; gRPC's own threads write. A reader that does not read has one message under way, and gets
 // the next sample when it has taken that one: samples in between are never made for it.
 //
-// A stream ends when its caller cancels, when its mount is gone (NOT_FOUND), and when the daemon
-// stops (UNAVAILABLE). At most kMaxWatchStreams at a time.
+// A stream ends when its caller cancels, when its mount is gone (NOT_FOUND), when its caller may not
+// call any more, and when the daemon stops (UNAVAILABLE). At most kMaxWatchStreams at a time.
 #ifndef PBKFS_SERVICE_STATS_STREAMS_H_
 #define PBKFS_SERVICE_STATS_STREAMS_H_
 
@@ -38,8 +38,9 @@ class StatsStreams {
   // Every stream has ended: the server is gone.
   ~StatsStreams();
 
-  // Takes out of a sample what the caller may not see.
-  using Filter = std::function<void(v1::StatsResponse* response)>;
+  // Takes out of a sample what the caller may not see; an error ends the stream, for a caller who
+  // may see nothing any more.
+  using Filter = std::function<absl::Status(v1::StatsResponse* response)>;
 
   // The handler of WatchStats.
   grpc::ServerWriteReactor<v1::StatsResponse>* Watch(const v1::WatchStatsRequest& request,

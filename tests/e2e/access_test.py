@@ -8,7 +8,7 @@ import socket
 import subprocess
 import threading
 
-from pbkfs_e2e import case, mounts
+from pbkfs_e2e import api, case, mounts
 from pbkfs_e2e.certificates import Authority
 from pbkfs_e2e.daemon import Daemon, build_dir, free_port, mount_arguments
 from pbkfs_e2e.synthetic import SyntheticCatalog
@@ -54,6 +54,37 @@ try:
     print("OK", flush=True)
 except grpc.RpcError as error:
     print(error.code().name, b"CALL_LIMIT" in dict(error.trailing_metadata())["grpc-status-details-bin"], flush=True)
+sys.stdin.read()
+"""
+
+# Run by another user: watches until the stream ends.
+WATCHER = """
+import grpc, sys
+watch = grpc.insecure_channel(sys.argv[1]).unary_stream("/pbkfs.v1.MountService/WatchStats")
+stream = watch(b"", timeout=240)
+next(stream)
+print("there", flush=True)
+try:
+    for _ in stream:
+        pass
+except grpc.RpcError as error:
+    print(error.code().name, b"CALLER_NOT_ALLOWED" in dict(error.trailing_metadata())["grpc-status-details-bin"], flush=True)
+sys.stdin.read()
+"""
+
+# Run by another user: headers of a megabyte, and more calls on one connection than may run.
+GREEDY = """
+import collections, grpc, sys
+channel = grpc.insecure_channel(sys.argv[1])
+call = channel.unary_unary("/pbkfs.v1.MountService/ListMounts")
+codes = collections.Counter()
+print("begun", flush=True)
+for future in [call.future(b"", timeout=120, metadata=(("x-long", "x" * (1 << 20)),)) for _ in range(20)]:
+    codes["long " + future.code().name] += 1
+for future in [call.future(b"", timeout=120) for _ in range(1000)]:
+    codes[future.code().name] += 1
+fair = {"long RESOURCE_EXHAUSTED", "long UNAVAILABLE", "OK", "RESOURCE_EXHAUSTED"}
+print("fair" if codes.keys() <= fair and codes["OK"] else codes, flush=True)
 sys.stdin.read()
 """
 
@@ -196,6 +227,39 @@ for method in ("/pbkfs.v1.MountService/ListMounts", "/grpc.health.v1.Health/Chec
         audit = [line for line in self.daemon.log_path.read_text().splitlines() if "MountService.Mount" in line]
         self.assertTrue(any(f"uid={CALLER}" in line and "pid=" in line and "result=OK" in line and "seconds=" in line
                             for line in audit), audit[-3:])
+
+    def test_what_a_caller_may_take(self):
+        api.need(self)
+        self.config.write_text(self.config.read_text() + "defaults { diff_limit_bytes: 1000000 }\n")
+        self.daemon.call("daemon", "reload")
+        catalog = SyntheticCatalog(self, backups=1)
+        own = self.work / "own"
+        own.mkdir()
+        os.chown(own, CALLER, CALLER)
+
+        def plan(uid, **fields):
+            """What a plan with `fields` gets: "OK", or why not."""
+            request = api.MESSAGES.MountRequest(store=str(catalog.store), instance=catalog.instance, validate_only=True,
+                                                target=str(own / "t"), owner={"uid": CALLER, "gid": CALLER}, **fields)
+            return self._python_as(uid, f"""
+import grpc, sys
+try:
+    grpc.insecure_channel(sys.argv[1]).unary_unary("/pbkfs.v1.MountService/Mount")(
+        bytes.fromhex("{request.SerializeToString().hex()}"), timeout=60)
+    print("OK")
+except grpc.RpcError as error:
+    print(error.code().name, error.details())
+""")[0]
+        for fields in ({}, {"threads": 32}, {"diff_limit_bytes": 1000000}):
+            self.assertEqual("OK", plan(CALLER, **fields), fields)
+        for fields, text in (({"threads": 33}, "threads: more than 32 is for administrators"),
+                             ({"threads": 256}, "threads: more than 32"),
+                             ({"diff_limit_bytes": 1000001}, "diff_limit_bytes: more than 1000000 is")):
+            answer = plan(CALLER, **fields)
+            self.assertTrue(answer.startswith("PERMISSION_DENIED"), answer)
+            self.assertIn(text, answer)
+            self.assertEqual("OK", plan(0, **fields))
+        self.assertTrue(plan(0, threads=257).startswith("INVALID_ARGUMENT"))
 
     def test_links_that_change_during_calls(self):
         catalog = SyntheticCatalog(self, backups=1)
@@ -380,6 +444,23 @@ class BadClients(AccessCase):
         watcher.kill()
         watcher.wait()
         case.wait_until(lambda: self.cli_as(CALLER, "list").returncode == 0, 60, "calls are there again")
+
+    def test_a_stream_of_a_caller_who_is_taken_out_ends(self):
+        self.need(grpc is not None, "python3-grpcio is missing")
+        watcher = self._start(CALLER, "there", WATCHER, self.open)
+        self.config.write_text(self.config.read_text().replace(f"callers {{ uid: {CALLER} }}\n", ""))
+        self.daemon.call("daemon", "reload")
+        self.assertEqual("PERMISSION_DENIED True", watcher.stdout.readline().rstrip())
+
+    def test_huge_headers_and_more_calls_than_may_run(self):
+        self.need(grpc is not None, "python3-grpcio is missing")
+        threads = self._threads()
+        greedy = [self._start(CALLER, "begun", GREEDY, self.open) for _ in range(2)]
+        for _ in range(5):
+            self.assertEqual(0, self.daemon.cli("list").returncode)
+        for one in greedy:
+            self.assertEqual("fair", one.stdout.readline().rstrip())
+        self.assertLess(self._threads() - threads, 20)
 
     def test_a_request_that_is_too_long(self):
         self.need(grpc is not None, "python3-grpcio is missing")

@@ -1,5 +1,6 @@
 """A daemon that can be killed: mounts survive the death of the worker, and the keeper's is cleaned up after."""
 
+import fcntl
 import os
 import pathlib
 import shutil
@@ -236,6 +237,8 @@ class RestartLimits(case.E2ECase):
                             "the keeper replacing itself")
             self.assertNotEqual(before, workers.wait_for_worker(keeper, other_than=before))
             self.assertEqual(str(program), os.readlink(f"/proc/{keeper}/exe"), "the keeper runs what is on the disk")
+            with open(self.daemon.state_dir / "lock", "r+b") as lock, self.assertRaises(BlockingIOError):
+                fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             held.write(b"two")
 
             # A program that says that it can take over, and does not.

@@ -32,7 +32,7 @@ class Service final
   explicit Service(StatsStreams& streams) : streams_(streams) {}
   grpc::ServerWriteReactor<v1::StatsResponse>* WatchStats(
       grpc::CallbackServerContext*, const v1::WatchStatsRequest* request) override {
-    return streams_.Watch(*request, [](v1::StatsResponse*) {});
+    return streams_.Watch(*request, [](v1::StatsResponse*) { return absl::OkStatus(); });
   }
 
  private:

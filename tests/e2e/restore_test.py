@@ -1,0 +1,147 @@
+"""What a daemon makes of the mounts of an earlier one: after a reboot, and beside another daemon."""
+
+import json
+import os
+import shutil
+import signal
+
+from pbkfs_e2e import api, case, mounts
+from pbkfs_e2e.daemon import Daemon
+from pbkfs_e2e.synthetic import SyntheticCatalog
+
+ANSWER_SECONDS = 60
+OTHER_BOOT = "00000000-0000-4000-8000-000000000000"
+
+
+class Restore(case.E2ECase):
+    def setUp(self):
+        super().setUp()
+        api.need(self)
+        self.catalog = SyntheticCatalog(self)
+
+    def mount(self, name, store=None, **fields):
+        request = api.MESSAGES.MountRequest(mount_id=name, store=str(store or self.catalog.store), instance="node",
+                                            target=str(self.work / name), diff_dir=str(self.work / f"diff-{name}"),
+                                            **fields)
+        with api.Api(self.daemon.address) as daemon:
+            return daemon.mount.Mount(request, timeout=api.CALL_SECONDS)
+
+    def record(self, name):
+        return self.daemon.state_dir / "mounts" / f"{name}.json"
+
+    def crash(self):
+        """The power goes: neither keeper nor worker can do anything about their mounts."""
+        os.kill(self.daemon.pid, signal.SIGKILL)
+        self.daemon.wait()
+
+    def reboot(self):
+        """After crash(): the next boot is another one, and has none of the mounts."""
+        mounts.detach_below(self.work)
+        for path in (self.daemon.state_dir / "mounts").glob("*.json"):
+            record = json.loads(path.read_text())
+            path.write_text(json.dumps({**record, "bootId": OTHER_BOOT}))
+
+    def start(self):
+        self.daemon.start()
+        case.wait_until(self.daemon.is_ready, ANSWER_SECONDS, "the mounts of the last daemon having been tried")
+
+    def listed(self):
+        return sorted(mount["mountId"] for mount in self.daemon.call("list").get("mounts", []))
+
+    def test_a_table_of_mounts_after_a_reboot(self):
+        own_store = self.work / "own-store"
+        shutil.copytree(self.catalog.store, own_store)
+        (self.work / "there").mkdir()
+        for name in ("forgotten", "half", "dropped"):
+            self.mount(name)
+        for name in ("back", "there", "occupied", "no-diff"):
+            self.mount(name, restore=True)
+        for name in ("forgotten", "back", "there", "no-diff"):
+            (self.work / name / "kept").write_text(name)
+        self.mount("read-only", restore=True, read_only=True)
+        self.mount("no-backup", restore=True, store=own_store)
+        self.crash()
+        self.reboot()
+        self.change_record("half", begun=True, madeTarget=True, madeDiff=True)
+        self.change_record("dropped", deleteDiff=True)
+        (self.work / "occupied" / "somebody-elses").write_text("file")
+        shutil.move(self.work / "diff-no-diff", self.work / "away")
+        shutil.move(own_store, self.work / "store-away")
+        self.start()
+
+        self.assertEqual(["back", "read-only", "there"], self.listed())
+        for name in ("back", "there"):
+            self.assertEqual(name, (self.work / name / "kept").read_text())
+        with self.assertRaises(OSError):
+            (self.work / "read-only" / "new").write_text("x")
+        # Without `restore` it ended with the boot; its diff is kept for whoever mounts it again.
+        self.assertFalse(self.record("forgotten").exists())
+        self.assertFalse((self.work / "forgotten").exists(), "the target that was made for it")
+        self.mount("forgotten")
+        self.assertEqual("forgotten", (self.work / "forgotten" / "kept").read_text())
+        # What had begun is undone, what was to be deleted is deleted.
+        for name in ("half", "dropped"):
+            self.assertFalse(self.record(name).exists(), name)
+            self.assertFalse((self.work / name).exists(), name)
+            self.assertFalse((self.work / f"diff-{name}").exists(), name)
+        # What can't be made again is named, and waits.
+        log = self.daemon.log_path.read_text()
+        for name, cause in (("occupied", "TARGET_NOT_EMPTY"), ("no-diff", "diff-no-diff is gone"),
+                            ("no-backup", "own-store")):
+            line = next(line for line in log.splitlines() if f"mount {name} is not made again" in line)
+            self.assertIn(cause, line)
+            self.assertTrue(self.record(name).exists(), name)
+        self.assertEqual(["somebody-elses"], os.listdir(self.work / "occupied"))
+        self.assertFalse((self.work / "diff-no-diff").exists(), "no new diff where the old one was")
+
+        # The cause is gone: the same request, and the next start, make the mount.
+        shutil.move(self.work / "away", self.work / "diff-no-diff")
+        self.mount("no-diff", restore=True)
+        self.assertEqual("no-diff", (self.work / "no-diff" / "kept").read_text())
+        shutil.move(self.work / "store-away", own_store)
+        # Somebody who does not want it any more says so.
+        self.daemon.unmount("occupied", "--delete-diff")
+        self.assertFalse(self.record("occupied").exists())
+        self.assertFalse((self.work / "diff-occupied").exists())
+        self.daemon.stop()
+        self.start()
+        self.assertEqual(["back", "no-backup", "no-diff", "read-only", "there"], self.listed())
+
+    def change_record(self, name, **fields):
+        record = json.loads(self.record(name).read_text())
+        self.record(name).write_text(json.dumps({**record, **fields}))
+
+    def test_stale_mount_points_are_taken_over(self):
+        self.mount("a")
+        (self.work / "a" / "kept").write_text("a")
+        self.crash()
+        self.assertTrue(mounts.is_mounted(self.work / "a"), "the kernel's side is still there, and dead")
+        self.start()
+        self.assertEqual("a", (self.work / "a" / "kept").read_text())
+        self.assertEqual(1, mounts.all_targets().count(str(self.work / "a")))
+
+    def test_a_record_that_cannot_be_read_is_named_and_left(self):
+        self.mount("a")
+        self.daemon.unmount("a")
+        for name, content in (("broken", "{"), ("newer", '{"version": 99}'), ("other", '{"version": 1}')):
+            self.record(name).write_text(content)
+        self.daemon.stop()
+        self.start()
+        self.assertEqual([], self.listed())
+        for name in ("broken", "newer", "other"):
+            self.assertIn(f"{name}.json is not used", self.daemon.log_path.read_text())
+            self.assertTrue(self.record(name).exists())
+
+    def test_a_state_directory_has_one_daemon(self):
+        self.mount("a")
+        other = Daemon(self.work / "other", [self.work])
+        other.work.mkdir()
+        other.state_dir = self.daemon.state_dir
+        with self.assertRaisesRegex(AssertionError, f"is in use by another pbkfsd \\(pid {self.daemon.pid}\\)"):
+            other.start()
+        self.assertEqual(["a"], self.listed())
+        self.assertTrue((self.work / "a" / "PG_VERSION").exists())
+
+
+if __name__ == "__main__":
+    case.main()
