@@ -236,12 +236,19 @@ class Health(ApiClient):
         self.assertEqual(MESSAGES.MOUNT_STATE_FAILED, found.state)
         self.assertIn("unmount it", found.state_reason)
         self.assertTrue(self.unmount("a").was_mounted)
-        # A connection that the kernel ends, as an administrator can.
+
+    def test_a_connection_that_an_administrator_ends(self):
+        control = self.work / "fusectl"
+        control.mkdir()
+        subprocess.run(["mount", "-t", "fusectl", "none", control], check=True)
+        self.addCleanup(mounts.detach, control)
         self.mount("a")
-        abort = pathlib.Path(f"/sys/fs/fuse/connections/{os.minor(os.stat(self.work / 'a').st_dev)}/abort")
-        if abort.exists():
-            self.assert_stops_serving("mount/a", lambda: abort.write_text("1"))
-            self.assertTrue(self.unmount("a").was_mounted)
+        abort = control / str(os.minor(os.stat(self.work / "a").st_dev)) / "abort"
+        self.assert_stops_serving("mount/a", lambda: abort.write_text("1"))
+        found = self.api.mount.GetMount(MESSAGES.GetMountRequest(mount_id="a"))
+        self.assertEqual(MESSAGES.MOUNT_STATE_FAILED, found.state)
+        self.assertTrue(self.unmount("a").was_mounted)
+        mounts.detach(control)
 
 
 class Reflection(ApiClient):

@@ -10,7 +10,7 @@ import threading
 import time
 import unittest
 
-from pbkfs_e2e import case, health, postgres
+from pbkfs_e2e import api, case, postgres
 from pbkfs_e2e.variants import VariantCatalog, read_past_the_page_cache
 
 HEALTH_SECONDS = 5
@@ -82,9 +82,9 @@ def drop_cached_pages(path):
 class ChangingCatalog(case.E2ECase):
     def setUp(self):
         super().setUp()
-        self.need(health.grpc, "python3-grpcio is not installed")
-        self.health = health.Health(self.daemon.address)
-        self.addCleanup(self.health.__exit__)
+        api.need(self)
+        self.api = api.Api(self.daemon.address)
+        self.addCleanup(self.api.__exit__)
 
     def mount_history(self):
         self.catalog = VariantCatalog(self)
@@ -92,12 +92,11 @@ class ChangingCatalog(case.E2ECase):
         self.root = self.work / "m"
         self.daemon.mount(self.catalog.store, self.catalog.instance, self.newest, self.root)
         self.expected = self.catalog.content(self.newest)
-        self.wait_for(health.SERVING)
+        self.wait_for("SERVING")
 
     def wait_for(self, status, since=None, service="mount/m"):
         """Returns the seconds that it took; within HEALTH_SECONDS where `since` says when to count from."""
-        case.wait_until(lambda: self.health.status(service) == status, POLL_SECONDS,
-                        "NOT_SERVING" if status == health.NOT_SERVING else "SERVING")
+        case.wait_until(lambda: self.api.health_of(service) == status, POLL_SECONDS, status)
         seconds = time.monotonic() - since if since else 0
         self.assertLess(seconds, HEALTH_SECONDS + 1, "health changed too late (a second is for this test's own polls)")
         return seconds
@@ -108,7 +107,7 @@ class ChangingCatalog(case.E2ECase):
             self.assertTrue(readers.wait(lambda: readers.good >= 20), "the readers read nothing")
             begin = time.monotonic()
             change()
-            seconds = self.wait_for(health.NOT_SERVING, begin)
+            seconds = self.wait_for("NOT_SERVING", begin)
             # Files that were copied into the diff at mount time stay readable; everything else is refused.
             refused_before = readers.refused
             stopped = readers.wait(lambda: readers.refused >= refused_before + 20)
@@ -160,7 +159,7 @@ class ChangingCatalog(case.E2ECase):
             good_before = readers.good
             self.assertTrue(readers.wait(lambda: readers.good >= good_before + 200))
         self.assertEqual(([], 0), (readers.problems[:5], readers.refused))
-        self.assertEqual(health.SERVING, self.health.status("mount/m"))
+        self.assertEqual("SERVING", self.api.health_of("mount/m"))
 
     def test_chain_replaced_by_another_with_the_same_ids(self):
         self.mount_history()
@@ -212,7 +211,7 @@ class ChangingCatalog(case.E2ECase):
             self.catalog.merge_to("finished")
             total = readers.good + readers.refused
             self.assertTrue(readers.wait(lambda: readers.good + readers.refused >= total + 300), "readers hang")
-            self.wait_for(health.NOT_SERVING, begin)
+            self.wait_for("NOT_SERVING", begin)
         self.assertEqual([], readers.problems[:5])
 
     def test_stages_of_a_merge_mount_right_or_not_at_all(self):
@@ -256,7 +255,7 @@ class ChangingCatalog(case.E2ECase):
                     away.rename(place)
                 self.assertEqual([], readers.problems[:5])
                 self.report(f"{place.name}: while away {readers.good} good reads, {readers.refused} EIO")
-                self.wait_for(health.SERVING, time.monotonic())
+                self.wait_for("SERVING", time.monotonic())
                 wrong = [outcome for path, want in self.expected.items() if (outcome := compare(self.root, path, want))]
                 self.assertEqual([], wrong)
 
@@ -266,7 +265,7 @@ class ChangingCatalog(case.E2ECase):
         aside = control.with_name("backup.control.aside")
         self.check_refused(lambda: control.rename(aside))
         aside.rename(control)
-        self.wait_for(health.SERVING, time.monotonic())
+        self.wait_for("SERVING", time.monotonic())
         wrong = [outcome for path, want in self.expected.items() if (outcome := compare(self.root, path, want))]
         self.assertEqual([], wrong)
 
@@ -276,7 +275,7 @@ class ChangingCatalogUnderPostgres(case.E2ECase):
 
     def setUp(self):
         super().setUp()
-        self.need(health.grpc, "python3-grpcio is not installed")
+        api.need(self)
         self.major = postgres.installed_major()
         self.need(self.major and postgres.account(), "PostgreSQL is not installed")
         self._back_up()
@@ -325,10 +324,10 @@ class ChangingCatalogUnderPostgres(case.E2ECase):
 
     def _check(self, change):
         server = self._mount_and_start()
-        with health.Health(self.daemon.address) as service:
+        with api.Api(self.daemon.address) as daemon:
             begin = time.monotonic()
             change()
-            case.wait_until(lambda: service.status("mount/clone") == health.NOT_SERVING, POLL_SECONDS, "NOT_SERVING")
+            case.wait_until(lambda: daemon.health_of("mount/clone") == "NOT_SERVING", POLL_SECONDS, "NOT_SERVING")
             seconds = time.monotonic() - begin
         self.assertLess(seconds, HEALTH_SECONDS + 1)
         refused = 0

@@ -2,21 +2,8 @@
 
 import os
 
-from pbkfs_e2e import case, daemon
+from pbkfs_e2e import api, case, daemon
 from pbkfs_e2e.synthetic import SyntheticCatalog
-
-try:
-    import grpc
-except ImportError:
-    grpc = None
-
-SERVING, NOT_SERVING = 1, 2
-
-
-def field(number, text):
-    """One length-delimited protobuf field."""
-    data = text.encode()
-    return bytes([number << 3 | 2, len(data)]) + data
 
 
 class ManyMounts(case.E2ECase):
@@ -105,39 +92,19 @@ class ManyMounts(case.E2ECase):
         self.assertTrue(daemon.series(samples, "pbkfs_overlay_read_bytes_total", mount="b"))
 
     def test_health_follows_the_mounts(self):
-        self.need(grpc, "python3-grpcio is not installed")
-        with grpc.insecure_channel(self.daemon.address) as channel:
-            check = channel.unary_unary("/grpc.health.v1.Health/Check")
-
-            def status(service):
-                answer = check(field(1, service) if service else b"", timeout=30)
-                return answer[1] if answer else 0
-
-            self.assertEqual(SERVING, status(""))
-            self.mount("a", self.catalog.ids[-1])
-            case.wait_until(lambda: status("mount/a") == SERVING, 10, "the mount becoming healthy")
-            self.daemon.unmount("a")
-            with self.assertRaises(grpc.RpcError) as raised:
-                status("mount/a")
-            self.assertEqual(grpc.StatusCode.NOT_FOUND, raised.exception.code())
-
-    def test_health_fails_when_the_chain_under_a_mount_is_gone(self):
-        self.need(grpc, "python3-grpcio is not installed")
+        api.need(self)
         copy = SyntheticCatalog.copy_of(self.catalog, self.work / "doomed")
-        self.daemon.mount(copy.store, "node", None, self.work / "a")
-        with grpc.insecure_channel(self.daemon.address) as channel:
-            check = channel.unary_unary("/grpc.health.v1.Health/Check")
-            case.wait_until(lambda: check(field(1, "mount/a"), timeout=30)[1] == SERVING, 10, "health")
+        with api.Api(self.daemon.address) as service:
+            self.assertEqual("SERVING", service.health_of(""))
+            self.mount("a", self.catalog.ids[-1])
+            self.daemon.mount(copy.store, "node", None, self.work / "b")
+            for name in ("a", "b"):
+                self.assertEqual("SERVING", service.health_of(f"mount/{name}"))
             copy.remove(copy.ids[-1])
-            case.wait_until(lambda: check(field(1, "mount/a"), timeout=30)[1] == NOT_SERVING, 15, "bad health")
-
-    def test_reflection_lists_the_services(self):
-        self.need(grpc, "python3-grpcio is not installed")
-        with grpc.insecure_channel(self.daemon.address) as channel:
-            ask = channel.stream_stream("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
-            answer = next(iter(ask(iter([field(7, "*")]), timeout=30)))
-        for service in (b"pbkfs.v1.MountService", b"pbkfs.v1.CatalogService", b"grpc.health.v1.Health"):
-            self.assertIn(service, answer)
+            case.wait_until(lambda: service.health_of("mount/b") == "NOT_SERVING", 15, "bad health")
+            self.assertEqual("SERVING", service.health_of("mount/a"))
+            self.daemon.unmount("a")
+            self.assertEqual("NOT_FOUND", service.health_of("mount/a"))
 
 
 if __name__ == "__main__":
