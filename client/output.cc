@@ -119,6 +119,11 @@ std::string MountNextStep(const v1::Mount& mount, bool dry_run) {
 }
 
 std::string UnmountText(const v1::UnmountResponse& response) {
+  if (!response.was_mounted() && !response.diff_dir().empty()) {
+    return absl::StrCat(response.mount_id(), " was to be mounted again, and is forgotten; its ",
+                        response.diff_deleted() ? "diff is deleted" : "changes are kept in ",
+                        response.diff_deleted() ? "" : Printable(response.diff_dir()), "\n");
+  }
   if (!response.was_mounted()) return "nothing was mounted\n";
   if (response.diff_deleted()) {
     return absl::StrCat(response.mount_id(), " unmounted; its diff is deleted\n");

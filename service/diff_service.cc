@@ -150,6 +150,7 @@ absl::Status DiffServiceImpl::CheckOwner(const Caller& caller, const std::string
 }
 
 absl::Status DiffServiceImpl::CheckUnused(const std::string& path) const {
+  PBKFS_RETURN_IF_ERROR(manager_.CheckDiffNotAwaited(path));
   for (const auto& mount : manager_.Mounts()) {
     if (mount->paths().diff != path) continue;
     return WithField(ReasonError(absl::StatusCode::kFailedPrecondition, reason::kDiffInUse,

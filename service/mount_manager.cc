@@ -144,10 +144,22 @@ absl::StatusOr<std::shared_ptr<LiveMount>> MountManager::FindExisting(
 
 absl::Status MountManager::CheckNotAwaited(const std::string& mount_id,
                                            const std::string& target) const {
-  for (const auto& [id, its_target] : awaited_) {
-    if (id == mount_id || its_target == target) return Pending(id);
+  for (const auto& [id, awaited] : awaited_) {
+    if (id == mount_id || awaited.target == target) return Pending(id);
   }
   return absl::OkStatus();
+}
+
+absl::Status MountManager::CheckDiffIsFree(const std::string& diff) const {
+  for (const auto& [id, awaited] : awaited_) {
+    if (awaited.diff == diff) return Pending(id);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status MountManager::CheckDiffNotAwaited(const std::string& diff) const {
+  MutexLock lock(&mutex_);
+  return CheckDiffIsFree(diff);
 }
 
 absl::Status MountManager::CheckOthers(const v1::MountRequest& request, const MountPaths& paths,
@@ -216,6 +228,7 @@ absl::StatusOr<v1::Mount> MountManager::MountFor(Origin origin, const v1::MountR
     PBKFS_ASSIGN_OR_RETURN(const std::shared_ptr<LiveMount> existing,
                            FindExisting(original, request));
     if (existing != nullptr) return DescribeTo(caller, *existing);
+    if (origin == Origin::kCaller) PBKFS_RETURN_IF_ERROR(CheckDiffIsFree(where.paths.diff));
     PBKFS_RETURN_IF_ERROR(CheckOthers(request, where.paths, caller));
     if (!request.validate_only()) {
       Slot& slot = slots_[request.mount_id()];

@@ -75,6 +75,8 @@ class MountManager {
   absl::StatusOr<v1::Mount> GetMount(const std::string& mount_id) const;
   // Those of the caller, sorted by id.
   v1::ListMountsResponse ListMounts(const Caller& caller) const;
+  // OPERATION_PENDING where a mount of an earlier daemon is still to be made again with this diff.
+  absl::Status CheckDiffNotAwaited(const std::string& diff) const ABSL_LOCKS_EXCLUDED(mutex_);
   // OK also where there is no such mount.
   absl::Status CheckOwns(const Caller& caller, const std::string& mount_id) const;
   // Takes the mounts of others out of `response`.
@@ -131,6 +133,8 @@ class MountManager {
   absl::StatusOr<v1::Mount> MakeMount(Origin origin, const v1::MountRequest& request,
                                       const RequestPaths& where, const Caller& caller,
                                       const std::function<bool()>& cancelled);
+  absl::Status CheckDiffIsFree(const std::string& diff) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // OPERATION_PENDING where a mount with this id or target is still to be made again.
   absl::Status CheckNotAwaited(const std::string& mount_id, const std::string& target) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -157,9 +161,13 @@ class MountManager {
 
   mutable Mutex mutex_;
   std::map<std::string, Slot> slots_ ABSL_GUARDED_BY(mutex_);
-  // Mounts of an earlier daemon that are still to be made again, and their targets: nobody else
-  // works on them meanwhile.
-  std::map<std::string, std::string> awaited_ ABSL_GUARDED_BY(mutex_);
+  // Mounts of an earlier daemon that are still to be made again, by id: nobody else works on them,
+  // or on what is theirs, meanwhile.
+  struct Awaited {
+    std::string target;  // As it was given.
+    std::string diff;    // Without symbolic links.
+  };
+  std::map<std::string, Awaited> awaited_ ABSL_GUARDED_BY(mutex_);
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
   bool restored_ ABSL_GUARDED_BY(mutex_) = false;  // What StartRestoring began is done.
   std::map<std::string, FuseFigures::Latency> retired_latency_ ABSL_GUARDED_BY(mutex_);

@@ -106,7 +106,7 @@ void MountManager::StartRestoring() {
     MutexLock lock(&mutex_);
     for (const v1::MountRecord& record : *records) {
       if (slots_.count(record.request().mount_id()) > 0) continue;
-      awaited_[record.request().mount_id()] = record.request().target();
+      awaited_[record.request().mount_id()] = {record.request().target(), record.diff_path()};
       missing.push_back(record);
     }
   }

@@ -103,7 +103,8 @@ class ApiStorm(case.E2ECase):
             record = json.loads(path.read_text())
             self.assertFalse(record.get("begun") or record.get("deleteDiff"), record)
             records[path.name.removesuffix(".json")] = record["request"]["target"]
-        self.assertEqual(names, records, "registry and daemon")
+        again = [line for line in self.daemon.log_path.read_text().splitlines() if "made again" in line]
+        self.assertEqual(names, records, f"registry and daemon; {again[-8:]}")
         self.assertEqual(sorted(names.values()), sorted(mounts.below(self.work)), "kernel and daemon")
         self.assertEqual(len(names), self.open_files(self.daemon.pid)["/dev/fuse"], "keeper and daemon")
         for target in names.values():

@@ -5,11 +5,12 @@ import os
 import shutil
 import signal
 
-from pbkfs_e2e import api, case, mounts
-from pbkfs_e2e.daemon import Daemon
+from pbkfs_e2e import api, case, mounts, workers
+from pbkfs_e2e.daemon import Daemon, mount_arguments
 from pbkfs_e2e.synthetic import SyntheticCatalog
 
 ANSWER_SECONDS = 60
+PENDING = 4
 OTHER_BOOT = "00000000-0000-4000-8000-000000000000"
 
 
@@ -100,7 +101,8 @@ class Restore(case.E2ECase):
         self.assertEqual("no-diff", (self.work / "no-diff" / "kept").read_text())
         shutil.move(self.work / "store-away", own_store)
         # Somebody who does not want it any more says so.
-        self.daemon.unmount("occupied", "--delete-diff")
+        answer = self.daemon.cli("unmount", "occupied", "--delete-diff")
+        self.assertEqual("occupied was to be mounted again, and is forgotten; its diff is deleted\n", answer.stdout)
         self.assertFalse(self.record("occupied").exists())
         self.assertFalse((self.work / "diff-occupied").exists())
         self.daemon.stop()
@@ -131,6 +133,34 @@ class Restore(case.E2ECase):
         for name in ("broken", "newer", "other"):
             self.assertIn(f"{name}.json is not used", self.daemon.log_path.read_text())
             self.assertTrue(self.record(name).exists())
+
+    def test_what_a_mount_needs_is_nobody_elses_until_it_is_made_again(self):
+        """Mounts are made again in their order, and the first one waits for a dead mount that does not answer."""
+        for name in ("a", "m"):
+            self.mount(name)
+        self.crash()
+        mounts.detach_below(self.work)
+        other = Daemon(self.work / "other", [self.work])
+        other.work.mkdir()
+        other.start()
+        self.addCleanup(other.stop)
+        other.mount(self.catalog.store, "node", None, self.work / "a", diff=self.work / "other-diff")
+        worker = workers.wait_for_worker(other.pid)
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            self.daemon.start()
+            self.assertFalse(self.daemon.is_ready())
+            for words in (("diff", "delete", self.work / "diff-m"), ("diff", "check", self.work / "diff-m", "--repair"),
+                          ("unmount", "m"),
+                          mount_arguments(self.catalog.store, "node", None, self.work / "n", diff=self.work / "diff-m")):
+                done = self.daemon.cli(*words)
+                self.assertFalse(self.daemon.is_ready(), "the test was too slow to see anything")
+                self.assertEqual(PENDING, done.returncode, f"{words}: {done.stderr}")
+        finally:
+            os.kill(worker, signal.SIGCONT)
+        case.wait_until(self.daemon.is_ready, ANSWER_SECONDS, "the mounts having been tried")
+        self.assertEqual(["m"], self.listed())
+        other.unmount("a")
 
     def test_a_state_directory_has_one_daemon(self):
         self.mount("a")
