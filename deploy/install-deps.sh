@@ -12,7 +12,7 @@ readonly BUILD_PACKAGES=(
   libzstd-dev prometheus-cpp-dev zlib1g-dev
   # Tests: postgresql-15 brings pgbench, pg_amcheck and the amcheck extension; prometheus brings promtool.
   libgtest-dev libgmock-dev python3 python3-grpcio python3-protobuf e2fsprogs xfsprogs zstd curl openssl
-  prometheus strace zsh)
+  prometheus strace zsh debootstrap)
 readonly RUNTIME_PACKAGES=(
   libabsl20220623 libcivetweb1 libdeflate0 libfuse3-3 libgrpc++1.51 liblz4-1 libprometheus-cpp-core1.0 libprotobuf32
   libspdlog1.10 libssl3 libzstd1 zlib1g)
