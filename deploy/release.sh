@@ -61,7 +61,9 @@ write_copyright() {
   echo "The programs contain, or come with, libraries of the Debian packages below."
   {
     cat "$build_dir/archives.txt"
-    for library in "$1"/usr/lib/pbkfs/*.so*; do ldconfig -p | awk -v name="${library##*/}" '$1 == name { print $NF; exit }'; done
+    for library in "$1"/usr/lib/pbkfs/*.so*; do
+      ldconfig -p | awk -v name="${library##*/}" '$1 == name && !seen++ { print $NF }'
+    done
   } | while read -r library; do
     # Debian's database knows files of /lib as such.
     dpkg-query -S "$(realpath "$library")" 2>/dev/null || dpkg-query -S "$(realpath "$library" | sed 's|^/usr||')"

@@ -1,6 +1,5 @@
 """The base of every end-to-end test: one private directory and one private daemon per test method."""
 
-import contextlib
 import os
 import pathlib
 import random
@@ -100,13 +99,6 @@ class E2ECase(unittest.TestCase):
     def _remove_work(self):
         mounts.detach_below(self.work)
         shutil.rmtree(self.work, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def temporary_directory():
-    """For tests without a daemon."""
-    with tempfile.TemporaryDirectory(prefix="pe2e-", dir=os.environ.get("PBKFS_E2E_TMP", "/tmp")) as path:
-        yield pathlib.Path(path)
 
 
 class Stopwatch:

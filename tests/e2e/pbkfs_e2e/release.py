@@ -1,18 +1,43 @@
 """A release as its users get it: made once for a test, and installed in a fresh Debian without anything to build with."""
 
+import atexit
+import functools
 import os
 import pathlib
 import re
 import shutil
 import subprocess
+import tempfile
+
+from pbkfs_e2e.daemon import build_dir
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[3]
 SECONDS = 1800
 
 
-def make(build_dir, output):
-    """deploy/release.sh."""
-    done = subprocess.run([REPOSITORY / "deploy" / "release.sh", "--build-dir", build_dir, "--output", output],
+@functools.cache
+def _directory_of_this_run():
+    path = pathlib.Path(tempfile.mkdtemp(prefix="pe2e-", dir=os.environ.get("PBKFS_E2E_TMP", "/tmp")))
+    atexit.register(shutil.rmtree, path)
+    path.chmod(0o755)
+    return path
+
+
+def of_this_run(test):
+    """The release, and the root of a minimal Debian to copy: made by the first test that asks."""
+    test.need(shutil.which("debootstrap"), "debootstrap is not installed")
+    top = _directory_of_this_run()
+    dist, debian = top / "dist", top / "debian"
+    if not dist.exists():
+        make(dist)
+        debootstrap(debian, "fuse3")
+    return dist, debian
+
+
+def make(output):
+    """deploy/release.sh, with a build directory beside that of the tests."""
+    beside = build_dir().with_name(build_dir().name + "-release")
+    done = subprocess.run([REPOSITORY / "deploy" / "release.sh", "--build-dir", beside, "--output", output],
                           stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS)
     if done.returncode != 0:
         raise AssertionError(f"release.sh ended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
@@ -26,10 +51,9 @@ def mirror():
     return found[1] if found else "http://deb.debian.org/debian"
 
 
-def debootstrap(root, *packages):
+def debootstrap(root, packages):
     """A minimal Debian 12 with /dev/fuse."""
-    include = [f"--include={','.join(packages)}"] if packages else []
-    done = subprocess.run(["debootstrap", "--variant=minbase", *include, "bookworm", root, mirror()],
+    done = subprocess.run(["debootstrap", "--variant=minbase", f"--include={packages}", "bookworm", root, mirror()],
                           stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS)
     if done.returncode != 0:
         raise AssertionError(f"debootstrap ended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
