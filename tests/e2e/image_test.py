@@ -81,7 +81,7 @@ class Image(case.E2ECase):
         case.wait_until(lambda: b"pbkfsd" in pathlib.Path(f"/proc/{init}/cmdline").read_bytes().split(b"\0")[0],
                         ANSWER_SECONDS, "pbkfsd as PID 1")
         self.inside = ["nsenter", "--target", str(init), "--mount", "--pid", "--net", "--root", "--wd=/"]
-        case.wait_until(lambda: self.run_inside("pbkfs list").stdout.count("ACTIVE") == 1, ANSWER_SECONDS, "the mount")
+        case.wait_until(lambda: self.run_inside("pbkfs list").stdout.count(" active ") == 1, ANSWER_SECONDS, "the mount")
         self.assertEqual("1", self.run_inside("readlink /proc/1/exe | grep -c '^/usr/bin/pbkfsd$'").stdout.strip())
         for path, content in self.catalog.content(backup).items():
             if path.startswith("base/"):
