@@ -7,7 +7,6 @@ its standard input ends.
 """
 
 import contextlib
-import os
 import pathlib
 import random
 import select
@@ -65,14 +64,13 @@ class Caller:
         return name, "OK", about
 
     def _use(self, mount_id):
-        # Somebody may have unmounted it meanwhile, by force.
+        # Somebody may have unmounted it meanwhile, by force. Nothing is made, which could be made below the mount point.
         with contextlib.suppress(OSError):
-            path = self._work / mount_id / "used"
-            # Not beside a mount that is gone.
-            flags = os.O_RDWR | os.O_CREAT if os.path.exists(self._work / mount_id / "PG_VERSION") else os.O_RDWR
-            file = open(os.open(path, flags, 0o600), "r+b", buffering=0)
+            file = open(self._work / mount_id / "PG_VERSION", "r+b", buffering=0)
             self._held.append(file)
-            file.write(mount_id.encode())
+            content = file.read()
+            file.seek(0)
+            file.write(content)
 
     def _request(self, mount_id):
         draw = self._random
