@@ -196,7 +196,9 @@ OverlayOptions LiveMount::OptionsOfOverlay() {
   options.diff_limit_bytes = plan_.request.diff_limit_bytes();
   options.side_tree = plan_.side_tree;
   options.stats = memory_->figures();
+  options.pending_counters = memory_->pending_counters();
   options.sync_failed = [memory = memory_.get()] { memory->SetSyncFailed(); };
+  options.log_failed = [memory = memory_.get()](bool failed) { memory->SetLogFailed(failed); };
   return options;
 }
 
@@ -382,7 +384,13 @@ void LiveMount::StartProbe() {
   // The first one right away, so that a mount is healthy when it is answered. The overlay stays
   // until StopProbe has returned.
   RecordProbe(CheckServable(overlay));
-  probe_ = std::thread([this, overlay] { Probe(overlay); });
+  probe_ = std::thread([this, overlay] {
+    while (!StopsWithinProbePeriod()) RecordProbe(CheckServable(overlay));
+  });
+  // A probe may itself wait for what holds the request.
+  watch_ = std::thread([this] {
+    while (!StopsWithinProbePeriod()) ReportOldRequest();
+  });
 }
 
 void LiveMount::StopProbe() {
@@ -392,6 +400,7 @@ void LiveMount::StopProbe() {
     probe_wakeup_.SignalAll();
   }
   if (probe_.joinable()) probe_.join();
+  if (watch_.joinable()) watch_.join();
 }
 
 absl::Status LiveMount::CheckServable(Overlay* overlay) const {
@@ -405,19 +414,13 @@ absl::Status LiveMount::CheckServable(Overlay* overlay) const {
   return absl::OkStatus();
 }
 
-void LiveMount::Probe(Overlay* overlay) {
-  while (true) {
-    {
-      MutexLock lock(&state_mutex_);
-      const auto next = probe_time_ + kHealthProbePeriod;
-      while (!stop_probe_ && std::chrono::steady_clock::now() < next) {
-        probe_wakeup_.WaitFor(&state_mutex_, kHealthProbePeriod);
-      }
-      if (stop_probe_) return;
-    }
-    RecordProbe(CheckServable(overlay));
-    ReportOldRequest();
+bool LiveMount::StopsWithinProbePeriod() {
+  const auto end = std::chrono::steady_clock::now() + kHealthProbePeriod;
+  MutexLock lock(&state_mutex_);
+  while (!stop_probe_ && std::chrono::steady_clock::now() < end) {
+    probe_wakeup_.WaitFor(&state_mutex_, kHealthProbePeriod);
   }
+  return stop_probe_;
 }
 
 void LiveMount::ReportOldRequest() {

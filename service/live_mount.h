@@ -1,7 +1,7 @@
 // One mount with everything that serves it: the image, the overlay, the FUSE session, the mount
-// point, and a thread that proves every two seconds that the mount can still be read. Objects are
-// built in that order and torn down in reverse; what this mount created (target, new diff) is
-// removed again when building fails.
+// point, a thread that proves every two seconds that the mount can still be read, and one that
+// names requests which hang. Objects are built in that order and torn down in reverse; what this
+// mount created (target, new diff) is removed again when building fails.
 //
 // A mount outlives the process where there is a keeper: Resume builds the objects anew over what
 // the keeper held and the registry says.
@@ -156,7 +156,7 @@ class LiveMount {
   void ReleaseCatalog();
   void StartProbe();
   void StopProbe();
-  void Probe(Overlay* overlay);
+  bool StopsWithinProbePeriod() ABSL_LOCKS_EXCLUDED(state_mutex_);
   absl::Status CheckServable(Overlay* overlay) const;
   // Names a request that is in flight for too long.
   void ReportOldRequest();
@@ -196,7 +196,8 @@ class LiveMount {
   std::unique_ptr<CatalogLock> catalog_lock_ ABSL_GUARDED_BY(state_mutex_);
   CondVar probe_wakeup_;
   std::thread probe_;
-  absl::Time next_old_request_report_;  // Only the probe's.
+  std::thread watch_;                   // For requests that take too long.
+  absl::Time next_old_request_report_;  // Only the watch's.
 };
 
 }  // namespace pbkfs

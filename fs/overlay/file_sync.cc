@@ -40,7 +40,7 @@ absl::Status Overlay::SyncInode(Inode& inode) {
   }
   const absl::Status status = SyncExclusively(inode);
   // The log can't tell that it failed itself.
-  if (!status.ok() && !health().ok()) options_.sync_failed();
+  if (!status.ok() && !health().ok()) options_.log_failed(true);
   MutexLock lock(&inode.mutex);
   inode.syncing = false;
   inode.settled.SignalAll();

@@ -138,11 +138,14 @@ void Overlay::ConfirmDirty() {
 }
 
 absl::Status Overlay::Checkpoint() {
-  return diff_->Checkpoint(*lower_, [this] {
+  const bool heals = diff_->log().SyncFailed();
+  const absl::Status written = diff_->Checkpoint(*lower_, [this] {
     // A record and its answer are there together under this lock.
     ReaderLock lock(&namespace_mutex_);
     return answers_.Unanswered();
   });
+  if (heals && written.ok()) options_.log_failed(false);
+  return written;
 }
 
 void Overlay::Maintain() {

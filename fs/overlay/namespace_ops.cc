@@ -304,7 +304,7 @@ absl::Status Overlay::FsyncDirectory() {
   const BlockingScope blocking;
   PBKFS_RETURN_IF_ERROR(PassGate());
   const absl::Status status = diff_->log().Sync(diff_->log().last_sequence());
-  if (!status.ok()) options_.sync_failed();
+  if (!status.ok()) options_.log_failed(true);
   return status;
 }
 

@@ -23,7 +23,8 @@ Overlay::Overlay(std::shared_ptr<const LowerTree> lower, std::unique_ptr<DiffSto
                      : options.session_nonce != 0 ? options.session_nonce
                                                   : RandomNonce()),
       side_(options.side_tree, diff_->owner_uid(), diff_->owner_gid()),
-      space_(options.diff_limit_bytes) {}
+      space_(options.diff_limit_bytes),
+      pending_(options.pending_counters) {}
 
 absl::StatusOr<std::unique_ptr<Overlay>> Overlay::Create(std::shared_ptr<const LowerTree> lower,
                                                          std::unique_ptr<DiffStore> diff,

@@ -51,8 +51,9 @@ struct OverlayOptions {
   std::chrono::milliseconds background_interval{10000};
   // How much the log grows before it is written anew.
   int64_t checkpoint_growth_bytes = kCheckpointGrowthBytes;
-  // Where the figures are counted; null = in the overlay. Outlives the overlay.
+  // Where the figures are counted; null = in the overlay. Outlive the overlay.
   IoStats* stats = nullptr;
+  PendingCounters* pending_counters = nullptr;
   // Of a new session; 0 = drawn at random.
   uint64_t session_nonce = 0;
   // Set: the diff was taken over (DiffStore::TakeOver), and its session goes on.
@@ -60,6 +61,8 @@ struct OverlayOptions {
   // A failure to make something durable could not be written into the log: another process that
   // takes over must hear of it.
   std::function<void()> sync_failed = [] {};
+  // The same of the log itself, which a checkpoint heals: false then.
+  std::function<void(bool failed)> log_failed = [](bool) {};
 };
 
 struct Attributes {

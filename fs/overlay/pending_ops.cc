@@ -88,11 +88,11 @@ bool MustWaitFor(const Entry& later, const Entry& earlier) {
 }  // namespace
 
 void PendingOps::CountWait(int64_t nanoseconds) {
-  waits_.fetch_add(1, std::memory_order_relaxed);
-  wait_nanoseconds_.fetch_add(nanoseconds, std::memory_order_relaxed);
+  counters_.waits.fetch_add(1, std::memory_order_relaxed);
+  counters_.wait_nanoseconds.fetch_add(nanoseconds, std::memory_order_relaxed);
   const auto bound = std::lower_bound(kWaitBounds.begin(), kWaitBounds.end(),
                                       static_cast<double>(nanoseconds) * 1e-9);
-  wait_buckets_[static_cast<size_t>(bound - kWaitBounds.begin())].fetch_add(
+  counters_.wait_buckets[static_cast<size_t>(bound - kWaitBounds.begin())].fetch_add(
       1, std::memory_order_relaxed);
 }
 
@@ -128,10 +128,10 @@ PendingFigures PendingOps::Figures() const {
   PendingFigures figures;
   figures.operations = operations_.load(std::memory_order_relaxed);
   figures.inodes = inodes_.load(std::memory_order_relaxed);
-  figures.waits = waits_.load(std::memory_order_relaxed);
-  figures.wait_nanoseconds = wait_nanoseconds_.load(std::memory_order_relaxed);
-  for (size_t i = 0; i < wait_buckets_.size(); ++i) {
-    figures.wait_buckets[i] = wait_buckets_[i].load(std::memory_order_relaxed);
+  figures.waits = counters_.waits.load(std::memory_order_relaxed);
+  figures.wait_nanoseconds = counters_.wait_nanoseconds.load(std::memory_order_relaxed);
+  for (size_t i = 0; i < figures.wait_buckets.size(); ++i) {
+    figures.wait_buckets[i] = counters_.wait_buckets[i].load(std::memory_order_relaxed);
   }
   return figures;
 }

@@ -50,6 +50,14 @@ struct PendingFigures {
   std::array<uint64_t, kWaitBounds.size() + 1> wait_buckets{};
 };
 
+// The waits so far. All zeros is a valid state, so that it can lie in memory that outlives the
+// process.
+struct PendingCounters {
+  std::atomic<uint64_t> waits{0};
+  std::atomic<int64_t> wait_nanoseconds{0};
+  std::array<std::atomic<uint64_t>, kWaitBounds.size() + 1> wait_buckets{};
+};
+
 class PendingOps;
 
 // The tickets of one inode.
@@ -99,6 +107,10 @@ class Ticket {
 
 class PendingOps {
  public:
+  // Counts waits in `counters`, which outlives this object; null = its own.
+  explicit PendingOps(PendingCounters* counters = nullptr)
+      : counters_(counters == nullptr ? own_counters_ : *counters) {}
+
   // Draws the next ticket of `queue`. Does not wait.
   Ticket Draw(PendingQueue& queue, PendingRole role, ByteRange range);
 
@@ -129,9 +141,8 @@ class PendingOps {
   Mutex names_mutex_;
   std::atomic<uint64_t> operations_{0};
   std::atomic<uint64_t> inodes_{0};
-  std::atomic<uint64_t> waits_{0};
-  std::atomic<int64_t> wait_nanoseconds_{0};
-  std::array<std::atomic<uint64_t>, kWaitBounds.size() + 1> wait_buckets_{};
+  PendingCounters own_counters_;
+  PendingCounters& counters_;
 };
 
 }  // namespace pbkfs

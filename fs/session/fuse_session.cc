@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -32,9 +33,12 @@ constexpr uint32_t kHasResendFlag2 = 1u << 7;
 // What a thread reads a request into: the kernel's header and the largest write.
 constexpr size_t kReceiveBytes = (size_t{1} << 20) + 4096;
 // Of it, what is in memory before the first request: a copy into memory that is not there, while
-// the process dies, would end the request with an error. Larger requests make the rest resident
-// when they come; all of it, for each thread of each mount, would be too much.
+// the process dies, would end the request with an error. The rest follows with the first write of
+// the mount: for each thread of mounts that are only read it would be too much.
 constexpr size_t kResidentBytes = (size_t{128} << 10) + 4096;
+
+// Changes no byte, so that the buffer may be in use. Best effort.
+void MakeResident(uint8_t* bytes, size_t size) { madvise(bytes, size, MADV_POPULATE_WRITE); }
 
 // A receive buffer of one thread.
 class ReceiveBuffer {
@@ -43,7 +47,7 @@ class ReceiveBuffer {
       : bytes_(static_cast<uint8_t*>(mmap(nullptr, kReceiveBytes, PROT_READ | PROT_WRITE,
                                           MAP_PRIVATE | MAP_ANONYMOUS, -1, 0))) {
     if (bytes_ == MAP_FAILED) abort();  // As operator new would.
-    memset(bytes_, 0, kResidentBytes);
+    MakeResident(bytes_, kResidentBytes);
   }
   ~ReceiveBuffer() { munmap(bytes_, kReceiveBytes); }
   ReceiveBuffer(const ReceiveBuffer&) = delete;
@@ -98,7 +102,9 @@ FuseSession::FuseSession(const SessionOptions& options, Overlay* overlay, Sessio
       overlay_(overlay),
       memory_(memory),
       handles_(memory->handles()),
-      stats_(options.threads + ServingThreads::kMaxSpares, memory->counters()) {}
+      stats_(options.threads + ServingThreads::kMaxSpares, memory->counters()) {
+  writes_ = stats_.Figures(MonotonicNanos()).requests.count("write") > 0;
+}
 
 absl::StatusOr<std::unique_ptr<FuseSession>> FuseSession::Start(UniqueFd fuse_fd, Overlay* overlay,
                                                                 SessionMemory* memory,
@@ -261,12 +267,14 @@ void FuseSession::EndOfResends() {
 void FuseSession::Serve(int thread, const ServingThreads::Next& next) {
   pthread_setname_np(pthread_self(), absl::StrCat("fuse-", thread).c_str());
   ReceiveBuffer buffer;
+  AddBuffer(buffer.bytes());
   while (fuse_session_exited(session_) == 0 && next()) {
     const ssize_t received = Receive(buffer.bytes());
     // ENOENT: the request was taken back before it was read.
     if (received == -EINTR || received == -EAGAIN || received == -ENOENT) continue;
     if (received < static_cast<ssize_t>(sizeof(fuse_in_header))) break;  // Unmounted or aborted.
     const fuse_in_header header = HeaderOf(buffer.bytes());
+    if (header.opcode == FUSE_WRITE && !writes_) ExpectWrites();
     SetCurrentRequest(thread, header.unique, header.opcode, header.nodeid);
     fuse_buf message;
     memset(&message, 0, sizeof(message));
@@ -276,6 +284,24 @@ void FuseSession::Serve(int thread, const ServingThreads::Next& next) {
     if (ChangesNames(header.opcode)) overlay_->answers().Answered(header.unique & ~kResendBit);
     if ((header.unique & kResendBit) != 0 && !HasOwnQueue(header.opcode)) FinishResent();
   }
+  RemoveBuffer(buffer.bytes());
+}
+
+void FuseSession::AddBuffer(uint8_t* buffer) {
+  MutexLock lock(&buffers_mutex_);
+  buffers_.push_back(buffer);
+  if (writes_) MakeResident(buffer, kReceiveBytes);
+}
+
+void FuseSession::RemoveBuffer(uint8_t* buffer) {
+  MutexLock lock(&buffers_mutex_);
+  buffers_.erase(std::find(buffers_.begin(), buffers_.end(), buffer));
+}
+
+void FuseSession::ExpectWrites() {
+  MutexLock lock(&buffers_mutex_);
+  if (writes_.exchange(true)) return;
+  for (uint8_t* buffer : buffers_) MakeResident(buffer, kReceiveBytes);
 }
 
 void FuseSession::Join() {

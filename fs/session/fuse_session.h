@@ -89,6 +89,10 @@ class FuseSession {
   ssize_t Receive(uint8_t* buffer) ABSL_LOCKS_EXCLUDED(resend_mutex_);
   // While requests that are sent again may be at the head of the kernel's queue.
   ssize_t ReceiveResent(uint8_t* buffer) ABSL_EXCLUSIVE_LOCKS_REQUIRED(resend_mutex_);
+  void AddBuffer(uint8_t* buffer) ABSL_LOCKS_EXCLUDED(buffers_mutex_);
+  void RemoveBuffer(uint8_t* buffer) ABSL_LOCKS_EXCLUDED(buffers_mutex_);
+  // Before the first write of the mount is served.
+  void ExpectWrites() ABSL_LOCKS_EXCLUDED(buffers_mutex_);
   // After a request that was sent again is answered.
   void FinishResent() ABSL_LOCKS_EXCLUDED(resend_mutex_);
   void EndOfResends();
@@ -111,6 +115,11 @@ class FuseSession {
   std::atomic<bool> resending_{false};
   Mutex resend_mutex_;
   int resent_in_flight_ ABSL_GUARDED_BY(resend_mutex_) = 0;
+
+  // Whether the mount was ever written to; the receive buffers are resident as a whole then.
+  std::atomic<bool> writes_{false};
+  Mutex buffers_mutex_;
+  std::vector<uint8_t*> buffers_ ABSL_GUARDED_BY(buffers_mutex_);
 
   std::unique_ptr<ServingThreads> threads_;
 };

@@ -16,6 +16,7 @@ namespace {
 
 constexpr char kMagic[8] = {'P', 'B', 'K', 'F', 'S', 'M', 'E', 'M'};
 constexpr uint32_t kSyncFailed = 1;
+constexpr uint32_t kLogFailed = 2;
 
 constexpr size_t OnPage(size_t bytes) { return (bytes + 4095) / 4096 * 4096; }
 
@@ -37,11 +38,13 @@ namespace {
 
 constexpr size_t kCountersAt = 4096;
 constexpr size_t kFiguresAt = kCountersAt + OnPage(sizeof(RequestStats::Counters));
-constexpr size_t kHandlesAt = kFiguresAt + OnPage(sizeof(IoStats));
+constexpr size_t kWaitsAt = kFiguresAt + OnPage(sizeof(IoStats));
+constexpr size_t kHandlesAt = kWaitsAt + OnPage(sizeof(PendingCounters));
 constexpr size_t kBytes = kHandlesAt + SessionMemory::kMaxHandles * sizeof(HandleEntry);
 
 static_assert(std::atomic<uint64_t>::is_always_lock_free);
 static_assert(std::is_standard_layout_v<IoStats>);
+static_assert(std::is_standard_layout_v<PendingCounters>);
 static_assert(std::is_standard_layout_v<RequestStats::Counters>);
 
 }  // namespace
@@ -115,7 +118,16 @@ absl::Status SessionMemory::SetInitReply(absl::Span<const uint8_t> reply) {
 }
 
 void SessionMemory::SetSyncFailed() { header().flags.fetch_or(kSyncFailed); }
-bool SessionMemory::sync_failed() const { return (header().flags.load() & kSyncFailed) != 0; }
+void SessionMemory::SetLogFailed(bool failed) {
+  if (failed) {
+    header().flags.fetch_or(kLogFailed);
+  } else {
+    header().flags.fetch_and(~kLogFailed);
+  }
+}
+bool SessionMemory::sync_failed() const {
+  return (header().flags.load() & (kSyncFailed | kLogFailed)) != 0;
+}
 std::atomic<uint64_t>& SessionMemory::resent() { return header().resent; }
 
 RequestStats::Counters* SessionMemory::counters() {
@@ -123,6 +135,10 @@ RequestStats::Counters* SessionMemory::counters() {
 }
 
 IoStats* SessionMemory::figures() { return reinterpret_cast<IoStats*>(base_ + kFiguresAt); }
+
+PendingCounters* SessionMemory::pending_counters() {
+  return reinterpret_cast<PendingCounters*>(base_ + kWaitsAt);
+}
 
 absl::Span<HandleEntry> SessionMemory::handles() {
   return {reinterpret_cast<HandleEntry*>(base_ + kHandlesAt), kMaxHandles};

@@ -1,11 +1,12 @@
 // Memory of one FUSE connection that outlives the process which serves it: a memfd, held by the
 // keeper for as long as the kernel knows the connection.
 //
-// Layout, version 1 (little-endian, as the machine has it; every part begins on a page):
+// Layout, version 3 (little-endian, as the machine has it; every part begins on a page):
 //   header     magic "PBKFSMEM", u32 version, u32 flags, u64 session nonce, u64 requests resent,
 //              u32 length of INIT, u32 length of the INIT reply, then 256 bytes for each of them
 //   counters   RequestStats::Counters
 //   figures    IoStats
+//   waits      PendingCounters
 //   handles    1,048,576 entries of 32 bytes: u64 handle, u64 ino, u32 flags, 12 bytes of zeros
 // The part `handles` is sparse. A process that finds another version refuses the connection.
 //
@@ -22,6 +23,7 @@
 #include "absl/types/span.h"
 #include "fs/base/io_stats.h"
 #include "fs/base/unique_fd.h"
+#include "fs/overlay/pending_ops.h"
 #include "fs/session/request_stats.h"
 
 namespace pbkfs {
@@ -41,7 +43,7 @@ class SessionMemory {
   // Handles that may be open at once: more than the kernel's default for a whole machine.
   static constexpr size_t kMaxHandles = size_t{1} << 20;
   static constexpr size_t kMaxInitBytes = 256;
-  static constexpr uint32_t kVersion = 2;
+  static constexpr uint32_t kVersion = 3;
 
   // For a new connection. `nonce` is that of its session.
   static absl::StatusOr<std::unique_ptr<SessionMemory>> Create(uint64_t nonce);
@@ -63,11 +65,15 @@ class SessionMemory {
 
   // Something could not be made durable, and the diff's log could not keep that.
   void SetSyncFailed();
+  // The log could not be made durable, or was written anew since.
+  void SetLogFailed(bool failed);
+  // Either of them.
   bool sync_failed() const;
   std::atomic<uint64_t>& resent();
 
   RequestStats::Counters* counters();
   IoStats* figures();
+  PendingCounters* pending_counters();
   absl::Span<HandleEntry> handles();
 
  private:

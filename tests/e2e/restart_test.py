@@ -3,15 +3,18 @@
 import fcntl
 import os
 import pathlib
+import re
 import shutil
 import signal
 import statistics
 import subprocess
+import sys
 import time
 
 import grpc
 
-from pbkfs_e2e import api, case, daemon, mounts, postgres, workers
+from pbkfs_e2e import api, case, daemon, loop_images, mounts, postgres, workers
+from pbkfs_e2e.daemon import build_dir
 from pbkfs_e2e.synthetic import SyntheticCatalog
 
 PGBENCH_SECONDS = 60 if case.FULL_TIER else 10
@@ -34,6 +37,10 @@ class Restart(case.E2ECase):
         workers.wait_for_worker(self.daemon.pid, other_than=killed)
         case.wait_until(lambda: self.daemon.cli("list").returncode == 0, ANSWER_SECONDS, "an answer of the API")
 
+    def counters_of_mounts(self):
+        return {name: value for name, value in self.daemon.metrics().items()
+                if 'mount="' in name and re.search(r"_(total|count|sum|bucket)\{", name)}
+
     def restart_counter(self):
         return self.daemon.metrics()["pbkfs_worker_restarts_total"]
 
@@ -46,6 +53,7 @@ class Restart(case.E2ECase):
             held.flush()
             (target / "held").unlink()
             written = int(self.daemon.stats("a")["io"]["writtenBytes"])
+            counters = self.counters_of_mounts()
             self.kill_and_wait()
             held.write(b" after")
             held.flush()
@@ -55,6 +63,9 @@ class Restart(case.E2ECase):
         made.pop("catalogLocked"), after[0].pop("catalogLocked", None)
         self.assertEqual([made], after)
         self.assertGreaterEqual(int(self.daemon.stats("a")["io"]["writtenBytes"]), written + 6)
+        for name, value in self.counters_of_mounts().items():
+            self.assertGreaterEqual(value, counters.get(name, 0), f"{name} went back")
+        self.assertGreater(len(counters), 20)
         self.assertEqual(1, self.restart_counter())
         again = self.mount("a", "--set", "work_mem=8MB")
         self.assertEqual(made["createTime"], again["createTime"], "the same request gives the existing mount")
@@ -310,6 +321,87 @@ class RestartLimits(case.E2ECase):
         new.rename(program)
 
 
+class HeldRequests(case.E2ECase):
+    """A file system that is frozen holds the requests of the mount whose diff it has."""
+
+    def setUp(self):
+        super().setUp()
+        self.catalog = SyntheticCatalog(self)
+        loop_images.require_tools(self)
+        image = loop_images.LoopImage.make("ext4", self.work / "image", self.work / "disk", 64 << 20).mount(self)
+        self.disk = image.target
+        self.daemon.mount(self.catalog.store, "node", self.catalog.ids[-1], self.work / "a", diff=self.disk / "diff")
+        self.daemon.mount(self.catalog.store, "node", self.catalog.ids[-1], self.work / "b")
+
+    def freeze(self):
+        subprocess.run(["fsfreeze", "--freeze", self.disk], check=True)
+        self.addCleanup(self.thaw)
+
+    def thaw(self):
+        subprocess.run(["fsfreeze", "--unfreeze", self.disk], check=False, capture_output=True)
+
+    def start_held_write(self):
+        """A process that is done when its write is answered; 0 = well."""
+        script = "import os,sys; d=os.open(sys.argv[1], os.O_RDWR|os.O_CREAT); os.write(d, b'held'); os.fsync(d)"
+        process = subprocess.Popen([sys.executable, "-c", script, self.work / "a" / "file"],
+                                   stderr=subprocess.DEVNULL)
+        self.addCleanup(process.kill)
+        return process
+
+    def oldest(self, mount):
+        return self.daemon.metrics()[f'pbkfs_fuse_oldest_request_age_seconds{{mount="{mount}"}}']
+
+    def test_a_request_that_is_held_is_named(self):
+        self.freeze()
+        writer = self.start_held_write()
+        found = case.wait_until(lambda: re.search(r"a: a request is in flight for (\d+)s: (\w+) of inode (\d+)",
+                                                  self.daemon.log_tail()), ANSWER_SECONDS, "the request being named")
+        self.assertGreaterEqual(int(found[1]), 10)
+        self.assertIn(found[2], ("create", "write", "fsync", "setattr"))
+        self.assertGreater(int(found[3]), 0)
+        self.assertGreaterEqual(self.oldest("a"), 10)
+        figures = self.daemon.stats("a")["fuse"]
+        self.assertEqual(found[2], figures["oldestRequestOp"])
+        self.assertEqual(0, self.oldest("b"), "another mount has nothing to do with it")
+        self.assertTrue((self.work / "b" / "PG_VERSION").read_bytes(), "another mount goes on")
+        self.thaw()
+        self.assertEqual(0, writer.wait(ANSWER_SECONDS))
+        case.wait_until(lambda: self.oldest("a") == 0, ANSWER_SECONDS, "no request being in flight")
+
+
+class Resources(case.E2ECase):
+    """What keeper and worker ask the kernel for."""
+
+    PF_MEMALLOC_NOIO = 0x00080000
+    CAP_SYS_RESOURCE = 24
+
+    def test_settings_of_the_processes(self):
+        keeper = self.daemon.pid
+        worker = workers.wait_for_worker(keeper)
+        for pid in (keeper, worker):
+            limits = pathlib.Path(f"/proc/{pid}/limits").read_text()
+            soft, hard = re.search(r"Max open files +(\d+) +(\d+)", limits).groups()
+            self.assertEqual(hard, soft)
+        status = pathlib.Path("/proc/self/status").read_text()
+        allowed = bool(int(re.search(r"CapEff:\s+(\w+)", status)[1], 16) >> self.CAP_SYS_RESOURCE & 1)
+        own_score = int(pathlib.Path("/proc/self/oom_score_adj").read_text())
+        scores = [int(pathlib.Path(f"/proc/{pid}/oom_score_adj").read_text()) for pid in (keeper, worker)]
+        self.assertEqual([-900 if allowed else own_score, own_score], scores)
+        # Each thread has it from the one that started it.
+        for task in os.listdir(f"/proc/{worker}/task"):
+            flags = int(pathlib.Path(f"/proc/{worker}/task/{task}/stat").read_text().rpartition(")")[2].split()[6])
+            self.assertEqual(allowed, bool(flags & self.PF_MEMALLOC_NOIO), f"thread {task} has flags {flags:#x}")
+        self.report(f"CAP_SYS_RESOURCE: {allowed}")
+
+    def test_without_the_right_to_be_an_io_flusher(self):
+        self.daemon.stop()
+        self.daemon.wrapper = ["setpriv", "--bounding-set", "-sys_resource", "--inh-caps", "-sys_resource"]
+        self.daemon.start()
+        catalog = SyntheticCatalog(self)
+        self.daemon.mount(catalog.store, "node", catalog.ids[-1], self.work / "a")
+        self.assertTrue((self.work / "a" / "PG_VERSION").read_bytes())
+
+
 class RestartPostgres(case.E2ECase):
     def setUp(self):
         super().setUp()
@@ -370,6 +462,39 @@ class RestartPostgres(case.E2ECase):
                   "WHERE a.amname = 'btree' AND c.relkind = 'i'")
         clone.stop()
         self.daemon.unmount("clone")
+
+    def start_clone(self, target):
+        sockets = postgres.make_socket_dir(self.work / "clone-socket")
+        mounted = self.daemon.mount(self.make_backup(), "production", None, target, owner=postgres.ACCOUNT,
+                                    settings={**postgres.settings_for_clone(sockets), "fsync": "on"})
+        clone = postgres.Server(target, sockets, self.major, mounted["startCommand"])
+        self.addCleanup(clone.ensure_stopped)
+        clone.start()
+        return clone
+
+    def test_upgrades_under_load_and_one_that_does_not_work(self):
+        program = self.work / "pbkfsd"
+        self.daemon.stop()
+        shutil.copy(self.daemon.program, program)
+        self.daemon.program = program
+        self.daemon.start()
+        clone = self.start_clone(self.work / "clone")
+        load = clone.start_tool("pgbench", "-n", "-c", "4", "-T", str(PGBENCH_SECONDS), "--failures-detailed",
+                                "postgres", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for source, outcome in ((build_dir() / "service" / "pbkfsd", "goes on as the new program"),
+                                (shutil.which("true"), "going back to the old one")):
+            new = self.work / "pbkfsd.new"
+            shutil.copy(source, new)
+            new.rename(program)
+            os.kill(self.daemon.pid, signal.SIGUSR2)
+            case.wait_until(lambda: outcome in self.daemon.log_tail(1000), ANSWER_SECONDS, outcome)
+        self.assertIsNone(load.poll(), "the load ended before the upgrades")
+        output, _ = load.communicate(timeout=300)
+        self.assertEqual(0, load.returncode, output)
+        self.assertIn("number of failed transactions: 0", output)
+        self.check_sums(clone)
+        clone.stop()
+        case.wait_until(lambda: self.daemon.cli("unmount", "clone").returncode == 0, ANSWER_SECONDS, "the unmount")
 
     def check_sums(self, clone):
         sums = [clone.sql(f"SELECT sum({column}) FROM {table}") for column, table in

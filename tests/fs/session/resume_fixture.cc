@@ -121,13 +121,23 @@ int ResumeTest::Work(bool first, int ready) {
   auto memory = SessionMemory::Map(UniqueFd(dup(memory_->descriptor())));
   if (!memory.ok()) return 2;
   FaultIo io;
-  io.set_hook([this](const std::string&, const std::string&) {
+  io.set_hook([this](const std::string& operation, const std::string& name) -> absl::Status {
+    if (operation == "sync" && name == "log" && orders_->fail_log_syncs) {
+      return ErrnoError(EIO, "as ordered");
+    }
+    if (operation == "write" && orders_->hold_writes) {
+      ++orders_->held_writes;
+      while (orders_->hold_writes) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      --orders_->held_writes;
+    }
     if (orders_->io_steps > 0 && --orders_->io_steps == 0) raise(SIGKILL);
     return absl::OkStatus();
   });
   OverlayOptions options;
   options.stats = (*memory)->figures();
+  options.pending_counters = (*memory)->pending_counters();
   options.sync_failed = [&memory] { (*memory)->SetSyncFailed(); };
+  options.log_failed = [&memory](bool failed) { (*memory)->SetLogFailed(failed); };
   absl::StatusOr<std::unique_ptr<DiffStore>> diff = std::move(first_diff_);
   Takeover takeover;
   takeover.session_nonce = nonce_;

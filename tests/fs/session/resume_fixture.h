@@ -78,6 +78,10 @@ class ResumeTest : public MountTest {
   int Work(bool first, int ready);
 
   struct WorkerOrders {
+    std::atomic<bool> fail_log_syncs{false};
+    // Writes to the disk wait; how many do.
+    std::atomic<bool> hold_writes{false};
+    std::atomic<int> held_writes{0};
     // The worker dies before the step, counted in calls of Io, at which this reaches 0.
     std::atomic<int> io_steps{0};
     // Checkpoints of the log that are asked for, and that were made.

@@ -3,9 +3,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <chrono>
+#include <cstdio>
+#include <fstream>
+#include <string>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "fs/overlay/pending_ops.h"
 #include "fs/session/request_stats.h"
 #include "tests/fs/session/resume_fixture.h"
 
@@ -68,6 +73,85 @@ TEST_F(ResumeTest, CountersGoOn) {
   EXPECT_EQ(counted(), 5u);
   ASSERT_EQ(mkdir(At("d5").c_str(), 0700), 0);
   while (counted() < 6) std::this_thread::yield();
+}
+
+TEST_F(ResumeTest, WaitsOfOperationsForEachOtherGoOn) {
+  const PendingOps pending(memory_->pending_counters());
+  // Until a look at the size has had to wait for a write that extends the file.
+  off_t end = 10 * 8192;
+  const auto one_waits = [&] {
+    const uint64_t before = pending.Figures().waits;
+    return testsupport::Eventually([&] {
+      orders_->hold_writes = true;
+      end += 8192;
+      const pid_t writer = StartClient([this, end] {
+        const UniqueFd file(open(At("base/1/1259").c_str(), O_WRONLY));
+        return pwrite(file.get(), "new", 3, end) == 3 ? 0 : 1;
+      });
+      EXPECT_TRUE(testsupport::Eventually([this] { return orders_->held_writes > 0; }));
+      const pid_t reader = StartClient([this] {
+        const UniqueFd file(open(At("base/1/1259").c_str(), O_RDONLY));
+        return testsupport::SizeFromDaemon(file.get()) < 0 ? 1 : 0;
+      });
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      orders_->hold_writes = false;
+      EXPECT_EQ(WaitForClient(writer), 0);
+      EXPECT_EQ(WaitForClient(reader), 0);
+      return pending.Figures().waits > before;
+    });
+  };
+  ASSERT_TRUE(one_waits());
+  const PendingFigures before = pending.Figures();
+  Restart();
+  EXPECT_EQ(pending.Figures().waits, before.waits);
+  EXPECT_EQ(pending.Figures().wait_nanoseconds, before.wait_nanoseconds);
+  ASSERT_TRUE(one_waits());
+  EXPECT_GT(pending.Figures().wait_nanoseconds, before.wait_nanoseconds);
+}
+
+// A copy into memory that is not there, while the worker dies, would be an error of the request.
+TEST_F(ResumeTest, ReceiveBuffersAreInMemoryOnceTheMountIsWrittenTo) {
+  constexpr int64_t kThreads = 4;
+  const auto resident = [this] {
+    std::ifstream file("/proc/" + std::to_string(worker_) + "/smaps");
+    int64_t whole = 0;
+    for (std::string line; std::getline(file, line);) {
+      int64_t kib = 0;
+      if (sscanf(line.c_str(), "Rss: %ld kB", &kib) == 1 && kib >= 1024) whole += kib / 1028;
+    }
+    return whole;
+  };
+  const int64_t before = resident();
+  const UniqueFd file(open(At("new").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  ASSERT_EQ(pwrite(file.get(), "x", 1, 0), 1);
+  EXPECT_GE(resident() - before, kThreads);
+  Restart();
+  EXPECT_TRUE(testsupport::Eventually([&] { return resident() - before >= kThreads; }))
+      << "the next worker begins with less";
+}
+
+TEST_F(ResumeTest, AFailedSyncOfTheLogIsForgottenOnceTheLogIsWrittenAnew) {
+  const auto sync_a_new_file = [this](const char* name) {
+    return StartClient([this, name] {
+      const UniqueFd file(open(At(name).c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+      return file.valid() && fsync(file.get()) == 0 ? 0 : errno;
+    });
+  };
+  orders_->fail_log_syncs = true;
+  EXPECT_EQ(WaitForClient(sync_a_new_file("a")), EIO);
+  EXPECT_TRUE(memory_->sync_failed());
+  orders_->fail_log_syncs = false;
+  ++orders_->checkpoints_asked;
+  ASSERT_TRUE(testsupport::Eventually([this] { return orders_->checkpoints_made > 0; }));
+  EXPECT_EQ(WaitForClient(sync_a_new_file("b")), 0);
+  Restart();
+  EXPECT_EQ(WaitForClient(sync_a_new_file("c")), 0);
+
+  orders_->fail_log_syncs = true;
+  EXPECT_EQ(WaitForClient(sync_a_new_file("d")), EIO);
+  orders_->fail_log_syncs = false;
+  Restart();
+  EXPECT_EQ(WaitForClient(sync_a_new_file("e")), EIO) << "nothing has healed it";
 }
 
 }  // namespace
