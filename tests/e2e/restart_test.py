@@ -10,6 +10,7 @@ import statistics
 import subprocess
 import sys
 import time
+import unittest
 
 import grpc
 
@@ -367,6 +368,28 @@ class HeldRequests(case.E2ECase):
         self.thaw()
         self.assertEqual(0, writer.wait(ANSWER_SECONDS))
         case.wait_until(lambda: self.oldest("a") == 0, ANSWER_SECONDS, "no request being in flight")
+
+    @unittest.skipUnless(case.FULL_TIER, "half a minute")
+    def test_a_worker_that_can_not_end_ends_the_mounts_with_errors(self):
+        self.freeze()
+        writer = self.start_held_write()
+        case.wait_until(lambda: self.oldest("a") > 0.5, ANSWER_SECONDS, "the request being held")
+        workers.kill_worker(self.daemon.pid)
+        case.wait_until(lambda: "its users get errors" in self.daemon.log_tail(), ANSWER_SECONDS, "the keeper giving up")
+        case.wait_until(lambda: self.listing_fails("b"), ANSWER_SECONDS, "an error for users of the other mount")
+        self.thaw()
+        writer.wait(ANSWER_SECONDS)
+        case.wait_until(lambda: self.daemon.cli("list").returncode == 0, ANSWER_SECONDS, "an answer of the API")
+        for mount in self.daemon.call("list")["mounts"]:
+            self.assertEqual("MOUNT_STATE_FAILED", mount["state"])
+            self.daemon.unmount(mount["mountId"])
+
+    def listing_fails(self, mount):
+        try:
+            os.listdir(self.work / mount)
+        except OSError:
+            return True
+        return False
 
 
 class Resources(case.E2ECase):
