@@ -191,7 +191,8 @@ absl::Status DiffStore::WriteCheckpoint(
     });
   }
   if (status.ok()) {
-    checkpoint_bytes_.store(log_->bytes(), std::memory_order_relaxed);
+    // What was appended beside it counts as growth: the next checkpoint can make that shorter.
+    checkpoint_bytes_.store(checkpoint.state_bytes(), std::memory_order_relaxed);
     postponed_until_.store(0, std::memory_order_relaxed);
     return status;
   }

@@ -133,7 +133,7 @@ class DiffStore {
   absl::Status data_sync_failed_ ABSL_GUARDED_BY(data_sync_mutex_);
   PageCacheEvidence evidence_;
   Mutex checkpoint_mutex_;                    // One checkpoint at a time.
-  std::atomic<int64_t> checkpoint_bytes_{0};  // Length of the log after the last one …
+  std::atomic<int64_t> checkpoint_bytes_{0};  // Length of the state in the last one …
   std::atomic<int64_t> postponed_until_{0};   // … and that which the next attempt waits for.
   ShutdownKind shutdown_kind_ = ShutdownKind::kClean;
 };

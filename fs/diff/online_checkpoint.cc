@@ -95,6 +95,7 @@ absl::Status OnlineCheckpoint::Begin(int64_t end, std::vector<AnswerRecord> unan
   writer_.emplace(*new_log_, log.header.generation + 1);
   PBKFS_RETURN_IF_ERROR(WriteLayers(log, std::move(unanswered)));
   taken_ = end;
+  state_bytes_ = writer_->end();
   PBKFS_RETURN_IF_ERROR(writer_->Flush());
   return new_log_->DataSync();
 }

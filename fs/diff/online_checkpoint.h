@@ -39,6 +39,8 @@ class OnlineCheckpoint {
   absl::Status CarryOver(int64_t end);
   // Bytes of the old log that were taken over.
   int64_t taken() const { return taken_; }
+  // What Begin wrote.
+  int64_t state_bytes() const { return state_bytes_; }
   // The last step: what is left up to `end`, the reserve, the name, durably. `*renamed` tells
   // whether a failure left the new file in the old one's place.
   absl::StatusOr<NewLog> Finish(int64_t end, bool* renamed);
@@ -55,6 +57,7 @@ class OnlineCheckpoint {
   std::optional<CheckpointWriter> writer_;
   uint64_t old_seed_ = 0;  // Of the last epoch of the old log.
   int64_t taken_ = 0;
+  int64_t state_bytes_ = 0;
 };
 
 }  // namespace pbkfs

@@ -313,6 +313,10 @@ TEST_F(CheckpointFaultTest, TheLogStaysShortHoweverLongADiffIsInUse) {
 }
 
 TEST_F(CheckpointFaultTest, ACheckpointEndsHoweverMuchIsAppendedBesideIt) {
+  OverlayOptions options;
+  options.checkpoint_growth_bytes = kMaxCheckpointRemainder;
+  fs_.Unmount();
+  fs_.Mount(options);
   Fill();
   std::string name = "f49";
   const auto append = [&] {
@@ -343,6 +347,10 @@ TEST_F(CheckpointFaultTest, ACheckpointEndsHoweverMuchIsAppendedBesideIt) {
   EXPECT_TRUE(written.ok()) << written;
   EXPECT_TRUE(last_step);
   EXPECT_EQ(*fs_.Read(name), Page(49, 100));
+  // What was carried over is growth like any other.
+  ASSERT_GT(fs_.overlay().diff()->metalog_bytes, 2 * kMaxCheckpointRemainder);
+  fs_.overlay().Maintain();
+  EXPECT_LT(fs_.overlay().diff()->metalog_bytes, kMaxCheckpointRemainder);
   fs_.Die();
   fs_.Mount();
   EXPECT_EQ(*fs_.Read(name), Page(49, 100));
