@@ -183,8 +183,8 @@ absl::Status DiffStore::WriteCheckpoint(
   bool renamed = false;
   if (status.ok()) {
     status = log_->Replace([&](int64_t end, bool* name_given) -> absl::StatusOr<NewLog> {
-      // However much came meanwhile: giving up would leave a log that grows, and its next checkpoint
-      // an even longer one.
+      // However much came meanwhile: giving up would leave a log that grows, and whose next
+      // checkpoint takes even longer.
       auto log = checkpoint.Finish(end, name_given);
       renamed = *name_given;
       return log;

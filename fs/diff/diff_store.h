@@ -86,9 +86,9 @@ class DiffStore {
   // checkpoint is due. `growth_bytes` is the least growth that counts.
   bool CheckpointDue(int64_t growth_bytes) const;
   // Writes the log anew, beside whatever goes on: appends wait for its end only, which has little
-  // left to copy unless they are faster than the checkpoint. On failure the old one goes on, and the next
-  // attempt waits for more growth. `unanswered` gives the requests whose record is in the log now
-  // and that may be sent again.
+  // left to copy unless they are faster. On failure the old one goes on, and the next attempt waits
+  // for more growth. `unanswered` gives the requests whose record is in the log now and that may
+  // be sent again.
   absl::Status Checkpoint(const LowerTree& lower,
                           absl::FunctionRef<std::vector<AnswerRecord>()> unanswered)
       ABSL_LOCKS_EXCLUDED(checkpoint_mutex_);

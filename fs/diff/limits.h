@@ -44,8 +44,8 @@ inline constexpr int64_t kLogReserveBytes = int64_t{4} << 20;
 // Part of the reserve that only records that free space or confirm data may use.
 inline constexpr int64_t kLogEmergencyBytes = int64_t{1} << 20;
 
-// A checkpoint is due when the log has grown by this much (and by as much as the last checkpoint
-// left): it replays in a fraction of a second.
+// A checkpoint is due when the log has grown by this much (and by as much as the state in the
+// last one): it replays in a fraction of a second.
 inline constexpr int64_t kCheckpointGrowthBytes = int64_t{16} << 20;
 // What the end of a checkpoint copies and syncs while nothing can be appended: milliseconds.
 inline constexpr int64_t kMaxCheckpointRemainder = int64_t{256} << 10;

@@ -23,6 +23,13 @@ PGBENCH_SECONDS = 60 if case.FULL_TIER else 10
 ANSWER_SECONDS = 60
 
 
+def replace_program(program, source):
+    """As a package manager does: a new file under the old name."""
+    new = pathlib.Path(f"{program}.new")
+    shutil.copy(source, new)
+    new.rename(program)
+
+
 class Restart(case.E2ECase):
     def setUp(self):
         super().setUp()
@@ -242,7 +249,7 @@ class RestartLimits(case.E2ECase):
         keeper = self.daemon.pid
         with open(self.work / "a" / "held", "w+b", buffering=0) as held:
             held.write(b"one")
-            self.replace(program, self.daemon.program)
+            replace_program(program, self.daemon.program)
             before = workers.wait_for_worker(keeper)
             os.kill(keeper, signal.SIGUSR2)
             case.wait_until(lambda: "goes on as the new program" in self.daemon.log_tail(), ANSWER_SECONDS,
@@ -254,7 +261,7 @@ class RestartLimits(case.E2ECase):
             held.write(b"two")
 
             # A program that says that it can take over, and does not.
-            self.replace(program, shutil.which("true"))
+            replace_program(program, shutil.which("true"))
             os.kill(keeper, signal.SIGUSR2)
             case.wait_until(lambda: "going back to the old one" in self.daemon.log_tail(), ANSWER_SECONDS,
                             "the old program coming back")
@@ -263,7 +270,7 @@ class RestartLimits(case.E2ECase):
             self.assertEqual(b"onetwothree", held.read())
 
             # One that does not even say so: the worker stays.
-            self.replace(program, shutil.which("false"))
+            replace_program(program, shutil.which("false"))
             case.wait_until(lambda: self.daemon.cli("list").returncode == 0, ANSWER_SECONDS, "an answer of the API")
             before = workers.wait_for_worker(keeper)
             os.kill(keeper, signal.SIGUSR2)
@@ -278,19 +285,19 @@ class RestartLimits(case.E2ECase):
         self.restart_daemon(program=program)
         self.mount("a")
         with open(self.work / "a" / "held", "w+b", buffering=0) as held:
-            self.replace(program, shutil.which("false"))
+            replace_program(program, shutil.which("false"))
             refusal = self.refusal_of_upgrade()
             self.assertEqual(("FAILED_PRECONDITION", "UPGRADE_REFUSED"), (refusal.code, refusal.reason))
             self.assertIn("refused: ", self.last_upgrade())
 
-            self.replace(program, good)
+            replace_program(program, good)
             before = workers.wait_for_worker(self.daemon.pid)
             self.assertIsNone(self.refusal_of_upgrade())
             workers.wait_for_worker(self.daemon.pid, other_than=before)
             self.wait_for_upgrade("done: version")
             held.write(b"one")
 
-            self.replace(program, shutil.which("true"))
+            replace_program(program, shutil.which("true"))
             self.assertIsNone(self.refusal_of_upgrade())
             self.wait_for_upgrade("fell back to the old program")
             held.write(b"two")
@@ -314,12 +321,6 @@ class RestartLimits(case.E2ECase):
 
     def wait_for_upgrade(self, outcome):
         case.wait_until(lambda: outcome in self.last_upgrade(), ANSWER_SECONDS, f"the upgrade being {outcome}")
-
-    def replace(self, program, source):
-        """As a package manager does: a new file under the old name."""
-        new = pathlib.Path(f"{program}.new")
-        shutil.copy(source, new)
-        new.rename(program)
 
 
 class HeldRequests(case.E2ECase):
@@ -506,9 +507,7 @@ class RestartPostgres(case.E2ECase):
                                 "postgres", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         for source, outcome in ((build_dir() / "service" / "pbkfsd", "goes on as the new program"),
                                 (shutil.which("true"), "going back to the old one")):
-            new = self.work / "pbkfsd.new"
-            shutil.copy(source, new)
-            new.rename(program)
+            replace_program(program, source)
             os.kill(self.daemon.pid, signal.SIGUSR2)
             case.wait_until(lambda: outcome in self.daemon.log_tail(1000), ANSWER_SECONDS, outcome)
         self.assertIsNone(load.poll(), "the load ended before the upgrades")

@@ -123,6 +123,14 @@ class ResumeStorm : public ResumeTest {
         std::chrono::duration<double, std::milli>(steady_clock::now() - start).count());
   }
 
+  // A storm of nothing but deaths of workers.
+  void KillWorkers() {
+    while (kills_ < Kills()) {
+      KillAtARandomPoint();
+      TimedStart();
+    }
+  }
+
   // Stops the clients, which all must have seen what they should, and unmounts.
   void Finish(size_t unreleased = 0) {
     progress_->stop = true;
@@ -154,10 +162,7 @@ class ResumeStorm : public ResumeTest {
 
 TEST_F(ResumeStorm, EveryOperationIsDoneOnce) {
   StartModels(4);
-  while (kills_ < Kills()) {
-    KillAtARandomPoint();
-    TimedStart();
-  }
+  KillWorkers();
   Finish();
 }
 
@@ -212,10 +217,7 @@ TEST_F(ResumeStorm, SignalsAtClientsAndReadersOfDirectories) {
       return ExitCode(directory, wrong);
     }));
   }
-  while (kills_ < Kills()) {
-    KillAtARandomPoint();
-    TimedStart();
-  }
+  KillWorkers();
   Finish();
 }
 
