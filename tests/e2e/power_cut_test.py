@@ -25,7 +25,7 @@ import subprocess
 import time
 import unittest
 
-from pbkfs_e2e import case, file_load, loop_images, promises, tree_model
+from pbkfs_e2e import case, committers, file_load, loop_images, promises, tree_model
 from pbkfs_e2e.daemon import Daemon
 from pbkfs_e2e.production import Production
 from pbkfs_e2e.synthetic import SyntheticCatalog
@@ -64,12 +64,11 @@ class PowerCut(case.E2ECase):
         loop_images.require_tools(self)
         self.files_catalog = SyntheticCatalog(self, name="files", relations=6, blocks=24)
         self.production = Production(self)
-        self.production.fill("CREATE TABLE acked (id bigint PRIMARY KEY)")
+        self.production.fill(committers.TABLE)
         self.production.back_up()
         self.production.server.stop()
         self.outer = loop_images.LoopImage.make("xfs", self.work / "outer.img", self.work / "outer", 8 * IMAGE_BYTES)
         self.outer.mount(self)
-        self.next_id = 0
         self.cut_number = 0
 
     def test_cuts_on_ext4(self):
@@ -145,7 +144,7 @@ class PowerCut(case.E2ECase):
         return workers, others
 
     def load_and_cut(self, inner, server, files, workers, rng, number, count):
-        acks = [self.start_committer(server, f"{number}-{index}") for index in range(COMMITTERS)]
+        clients = [committers.Committer(self, server, COMMITTERS * number + index) for index in range(COMMITTERS)]
         script = self.work / "churn.sql"
         script.write_text(CHURN)
         script.chmod(0o644)
@@ -156,18 +155,18 @@ class PowerCut(case.E2ECase):
         cuts = []
         try:
             for _ in range(count):
-                marks = [os.path.getsize(path) for path, _ in acks]
-                case.wait_until(lambda: all(os.path.getsize(path) > mark for (path, _), mark in zip(acks, marks)),
+                marks = [client.answered() for client in clients]
+                case.wait_until(lambda: all(client.answered() > mark for client, mark in zip(clients, marks)),
                                 300, "a commit")
                 # The moment of the cut is a part of the load, not a wait for anything.
                 time.sleep(rng.uniform(0.2, 1.5))
-                for process in (bench, churn, *(process for _, process in acks)):
+                for process in (bench, churn, *(client.process for client in clients)):
                     self.assertIsNone(process.poll(), f"a client of the load has ended: {self.bench_log()}")
-                cuts.append(self.cut(inner, workers, acks))
+                cuts.append(self.cut(inner, workers, clients))
         finally:
             for worker in workers:
                 worker.kill()
-            for process in (bench, churn, *(process for _, process in acks)):
+            for process in (bench, churn, *(client.process for client in clients)):
                 process.kill()
                 process.wait()
         return cuts
@@ -182,22 +181,8 @@ class PowerCut(case.E2ECase):
         self.addCleanup(process.kill)
         return process
 
-    def start_committer(self, server, name):
-        """A client that inserts numbers and writes each to a file once its commit was answered."""
-        script, acks = self.work / f"commit-{name}.sql", self.work / f"commit-{name}.acks"
-        first, self.next_id = self.next_id, self.next_id + 1_000_000
-        script.write_text("".join(f"INSERT INTO acked VALUES ({n});\n\\echo {n}\n"
-                                  for n in range(first, first + 100_000)))
-        script.chmod(0o644)
-        with open(acks, "wb") as output:
-            # psql writes to a file in large pieces unless it is told not to.
-            process = server.start_tool("psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", "postgres", "-f", script,
-                                        stdout=output, wrapper=["stdbuf", "-oL"])
-        self.addCleanup(process.kill)
-        return acks, process
-
-    def cut(self, inner, workers, acks):
-        committed = [int(line) for path, _ in acks for line in complete_lines(path)]
+    def cut(self, inner, workers, clients):
+        committed = set().union(*(client.answered() for client in clients))
         promised = {worker: os.path.getsize(worker.log_path) for worker in workers}
         self.cut_number += 1
         image = self.outer.target / f"cut{self.cut_number}.img"
@@ -211,14 +196,7 @@ class PowerCut(case.E2ECase):
         self.check_files(image, cut, workers, others)
         server = self.production.mount(self.daemon, self.work / name, image.target / "pg")
         server.start()
-        ids = {int(line) for line in server.sql("SELECT id FROM acked").split()}
-        lost = sorted({*cut.committed, *known} - ids)
-        self.assertEqual([], lost[:10], f"{name}: {len(lost)} acknowledged commits are lost")
-        self.assertEqual("t", server.sql("""
-            SELECT (SELECT sum(abalance) FROM pgbench_accounts) = sum(delta)
-               AND (SELECT sum(tbalance) FROM pgbench_tellers) = sum(delta)
-               AND (SELECT sum(bbalance) FROM pgbench_branches) = sum(delta) FROM pgbench_history"""), name)
-        server.tool("pg_amcheck", "--all", "--install-missing", "--heapallindexed")
+        ids = committers.check(self, server, cut.committed | known, name)
         server.stop()
         server.tool("pg_checksums", "--check", "-D", server.pgdata, connect=False)
         self.daemon.unmount(name)
