@@ -13,9 +13,9 @@ Cell StateCell(const v1::Diff& diff) {
   std::string text = EnumText(v1::DiffState_Name(diff.state()), "DIFF_STATE_");
   if (diff.ephemeral()) absl::StrAppend(&text, diff.in_use() ? ", ephemeral" : ", left behind");
   const bool bad = diff.state() == v1::DIFF_STATE_DAMAGED;
-  const bool odd = diff.state() == v1::DIFF_STATE_UNCLEAN ||
-                   diff.state() == v1::DIFF_STATE_UNSUPPORTED ||
-                   (diff.ephemeral() && !diff.in_use());
+  const bool odd =
+      diff.state() == v1::DIFF_STATE_UNCLEAN || diff.state() == v1::DIFF_STATE_UNSUPPORTED ||
+      diff.state() == v1::DIFF_STATE_HALF_DELETED || (diff.ephemeral() && !diff.in_use());
   return {std::move(text), bad ? Style::kBad : odd ? Style::kWarning : Style::kPlain};
 }
 

@@ -44,6 +44,8 @@ v1::DiffState StateOf(const DiffSummary& summary) {
       return v1::DIFF_STATE_NEW;
     case DiffCondition::kUnsupported:
       return v1::DIFF_STATE_UNSUPPORTED;
+    case DiffCondition::kHalfDeleted:
+      return v1::DIFF_STATE_HALF_DELETED;
     case DiffCondition::kDamaged:
       break;
   }
@@ -247,7 +249,9 @@ absl::Status DiffServiceImpl::DoCheckDiff(const v1::CheckDiffRequest& request, c
   options.lower = image.get();
   options.repair = request.repair();
   const absl::StatusOr<DiffCheckReport> report = pbkfs::CheckDiff(io_, path, options);
-  if (absl::IsNotFound(report.status())) return DiffNotFound(path);
+  if (absl::IsNotFound(report.status()) && ReasonOf(report.status()).empty()) {
+    return DiffNotFound(path);
+  }
   if (!report.ok()) return WithField(report.status(), "path");
   response->set_path(ToUtf8(path));
   response->set_image_checked(image != nullptr);

@@ -74,8 +74,7 @@ absl::StatusOr<std::vector<UniqueFd>> DescriptorsToHold(const DiffStore& diff) {
 
 absl::Status RemoveDiff(Io& io, const std::string& diff) {
   const absl::Status deleted = DiffStore::Delete(io, diff);
-  if (deleted.ok() || ReasonOf(deleted) == reason::kDiffNotFound) return absl::OkStatus();
-  return RemovePlainDirectory(diff).ok() ? absl::OkStatus() : deleted;
+  return ReasonOf(deleted) == reason::kDiffNotFound ? absl::OkStatus() : deleted;
 }
 
 void RemoveMadeDiff(Io& io, const std::string& mount_id, const std::string& diff,

@@ -100,12 +100,10 @@ absl::Status FillDiff(MountPlan* plan, Io& io) {
   const std::string& diff = plan->where.paths.diff;
   struct stat st;
   plan->diff_exists = lstat(diff.c_str(), &st) == 0;
-  plan->diff_is_new = !plan->diff_exists;
-  if (plan->diff_exists && S_ISDIR(st.st_mode)) {
-    PBKFS_ASSIGN_OR_RETURN(plan->diff_is_new, IsEmptyDirectory(diff));
-  }
+  const absl::StatusOr<bool> is_there = DiffStore::Check(io, diff, plan->identity);
+  if (!is_there.ok()) return DiffRefused(is_there.status(), diff);
+  plan->diff_is_new = !*is_there;
   if (!plan->diff_is_new) {
-    PBKFS_RETURN_IF_ERROR(DiffRefused(DiffStore::Check(io, diff, plan->identity), diff));
     PBKFS_ASSIGN_OR_RETURN(plan->diff_settings, ReadDiffSettings(diff, io));
     if (plan->request.validate_only()) {
       PBKFS_RETURN_IF_ERROR(DiffRefused(CheckContent(diff, *plan->image, io), diff));

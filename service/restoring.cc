@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "fs/base/plain_path.h"
 #include "fs/base/status.h"
+#include "fs/diff/diff_store.h"
 #include "fs/diff/page_cache_evidence.h"
 #include "service/limits.h"
 #include "service/lock_plan.h"
@@ -128,6 +129,7 @@ void MountManager::Restore(const std::vector<v1::MountRecord>& records) {
     MutexLock lock(&mutex_);
     awaited_.erase(record.request().mount_id());
   }
+  DiffStore::FinishDeletions(environment_.io, absl::StrCat(policy_.state_directory(), "/diffs"));
   {
     MutexLock lock(&mutex_);
     restored_ = true;
@@ -167,8 +169,9 @@ void MountManager::RestoreOne(const v1::MountRecord& record) {
     status = environment_.registry.Remove(id);
   }
   if (status.ok()) return;
-  spdlog::error("mount {} is not made again: {}; the next start tries it, pbkfs unmount {} forgets it",
-                id, status.ToString(), id);
+  spdlog::error(
+      "mount {} is not made again: {}; the next start tries it, pbkfs unmount {} forgets it", id,
+      status.ToString(), id);
 }
 
 void MountManager::LockCatalogs() {

@@ -91,9 +91,9 @@ absl::Status CheckBinding(const v1::DiffBinding& binding, const DiffIdentity& id
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::optional<v1::DiffBinding>> ReadBinding(IoDir& directory) {
+absl::StatusOr<std::optional<v1::DiffBinding>> ReadBinding(IoDir& directory, const char* name) {
   // Without waiting: what has this name may be anything.
-  auto file = directory.OpenFile(kBindingName, O_RDONLY | O_NONBLOCK, 0);
+  auto file = directory.OpenFile(name, O_RDONLY | O_NONBLOCK, 0);
   if (!file.ok() && ErrnoOf(file.status()) == ENOENT) return std::optional<v1::DiffBinding>();
   if (!file.ok()) return file.status();
   PBKFS_ASSIGN_OR_RETURN(const struct stat attributes, (*file)->Stat());

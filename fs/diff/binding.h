@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "fs/base/io.h"
+#include "fs/diff/diff_directory.h"
 #include "pbkfs/v1/diff.pb.h"
 
 namespace pbkfs {
@@ -31,10 +32,11 @@ v1::DiffBinding MakeBinding(const DiffIdentity& identity);
 absl::Status CheckBinding(const v1::DiffBinding& binding, const DiffIdentity& identity,
                           const std::string& path);
 
-// Nothing where the directory has no binding.json. DATA_LOSS (DIFF_CORRUPT) where it can't be
+// Nothing where the directory has no file `name`. DATA_LOSS (DIFF_CORRUPT) where it can't be
 // parsed or does not fit its checksum, UNIMPLEMENTED (UNSUPPORTED_FORMAT) where a newer program
 // wrote it.
-absl::StatusOr<std::optional<v1::DiffBinding>> ReadBinding(IoDir& directory);
+absl::StatusOr<std::optional<v1::DiffBinding>> ReadBinding(IoDir& directory,
+                                                           const char* name = kBindingName);
 
 // With its checksum. Durable when it returns.
 absl::Status WriteBinding(IoDir& directory, v1::DiffBinding binding);

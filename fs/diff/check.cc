@@ -80,6 +80,8 @@ class Checker {
   }
 
   absl::Status TakeMissingBinding() {
+    PBKFS_ASSIGN_OR_RETURN(const bool half_deleted, IsHalfDeleted(*directory_));
+    if (half_deleted) return DiffIsHalfDeleted(path_);
     PBKFS_ASSIGN_OR_RETURN(const auto names, directory_->List());
     bool has_log = false;
     for (const std::string& name : names) has_log = has_log || name == kLogName;

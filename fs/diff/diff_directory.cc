@@ -6,11 +6,15 @@
 #include <chrono>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "fs/base/status.h"
+#include "fs/diff/binding.h"
 #include "fs/diff/diff_store.h"
 #include "fs/diff/page_cache_evidence.h"
+#include "fs/diff/records.h"
+#include "spdlog/spdlog.h"
 
 namespace pbkfs {
 namespace {
@@ -19,22 +23,68 @@ namespace {
 constexpr int kLockAttempts = 20;
 constexpr std::chrono::milliseconds kLockRetryPeriod{10};
 
+absl::StatusOr<bool> Has(IoDir& directory, const char* name) {
+  const auto file = directory.OpenFile(name, O_RDONLY | O_NONBLOCK, 0);
+  if (file.ok()) return true;
+  return ErrnoOf(file.status()) == ENOENT ? absl::StatusOr<bool>(false) : file.status();
+}
+
+// Whether a log of ours is there: a directory may hold a "log" without being a diff.
+bool HasLog(IoDir& directory) {
+  const auto log = directory.OpenFile(kLogName, O_RDONLY | O_NONBLOCK, 0);
+  std::vector<uint8_t> head(kLogHeaderBytes);
+  if (!log.ok() || !(*log)->Read(0, absl::MakeSpan(head)).ok()) return false;
+  return DecodeLogHeader(head).ok();
+}
+
+absl::Status RemoveIfThere(IoDir& directory, const char* name) {
+  const absl::Status removed = directory.Remove(name);
+  return ErrnoOf(removed) == ENOENT ? absl::OkStatus() : removed;
+}
+
 }  // namespace
 
 bool IsDiffEntry(absl::string_view name) {
-  for (const char* known :
-       {kBindingName, kNewBindingName, kLockName, kLogName, kNewLogName, kDataName, kTrashName}) {
+  for (const char* known : {kBindingName, kNewBindingName, kLockName, kLogName, kNewLogName,
+                            kDataName, kTrashName, kDeletedName}) {
     if (name == known) return true;
   }
   return false;
 }
 
 absl::StatusOr<bool> IsEmptyDiff(IoDir& directory) {
+  PBKFS_ASSIGN_OR_RETURN(const bool half_deleted, IsHalfDeleted(directory));
   PBKFS_ASSIGN_OR_RETURN(const auto names, directory.List());
   for (const std::string& name : names) {
-    if (name != kLockName && name != kNewBindingName) return false;
+    const bool leftover = name == kLockName || name == kNewBindingName;
+    if (!leftover && !(half_deleted && IsDiffEntry(name))) return false;
   }
   return true;
+}
+
+absl::StatusOr<bool> IsHalfDeleted(IoDir& directory) {
+  PBKFS_ASSIGN_OR_RETURN(const bool bound, Has(directory, kBindingName));
+  return bound ? absl::StatusOr<bool>(false) : Has(directory, kDeletedName);
+}
+
+absl::Status FinishDeletion(IoDir& directory) {
+  PBKFS_ASSIGN_OR_RETURN(const bool begun, IsHalfDeleted(directory));
+  if (!begun) return absl::OkStatus();
+  // Before anything is taken away: after a loss of power the diff is whole, or known to be deleted.
+  PBKFS_RETURN_IF_ERROR(directory.Sync());
+  for (const char* name : {kDataName, kTrashName}) {
+    auto subdirectory = directory.OpenDir(name);
+    if (!subdirectory.ok() && ErrnoOf(subdirectory.status()) == ENOENT) continue;
+    if (!subdirectory.ok()) return subdirectory.status();
+    PBKFS_RETURN_IF_ERROR(RemoveAllIn(**subdirectory));
+    PBKFS_RETURN_IF_ERROR(directory.Remove(name));
+  }
+  for (const char* name : {kLogName, kNewLogName, kNewBindingName}) {
+    PBKFS_RETURN_IF_ERROR(RemoveIfThere(directory, name));
+  }
+  // What comes back must not do so without the name that tells what it is.
+  PBKFS_RETURN_IF_ERROR(directory.Sync());
+  return directory.Remove(kDeletedName);
 }
 
 absl::Status RemoveAllIn(IoDir& directory) {
@@ -56,6 +106,14 @@ absl::Status DiffIsGone(const std::string& path) {
   return ReasonError(
       absl::StatusCode::kNotFound, reason::kDiffNotFound,
       absl::StrCat("the diff ", path, " has just been deleted; see pbkfs diff list"));
+}
+
+absl::Status DiffIsHalfDeleted(const std::string& path) {
+  return ReasonError(absl::StatusCode::kNotFound, reason::kDiffNotFound,
+                     absl::StrCat("the diff ", path,
+                                  " is deleted, but that was interrupted and parts of it are still "
+                                  "there; pbkfs diff delete ",
+                                  path, ", or the next mount with it, takes them away"));
 }
 
 absl::Status NotADiff(const std::string& path) {
@@ -91,42 +149,34 @@ absl::StatusOr<bool> IsDiffLocked(IoDir& directory) {
 
 namespace {
 
-// A diff that can't be read can be deleted all the same; a directory that holds anything else
-// can't.
-absl::Status RemoveDiff(Io& io, const std::string& path) {
-  auto opened = io.OpenDir(path);
-  if (!opened.ok() && ErrnoOf(opened.status()) == ENOENT) return DiffIsGone(path);
-  PBKFS_ASSIGN_OR_RETURN(const auto directory, std::move(opened));
-  PBKFS_ASSIGN_OR_RETURN(const auto names, directory->List());
-  bool ours = false;
+// What is renamed to begin the deletion of a diff that can't be read, too; null where it has begun
+// already. DIFF_BOUND_ELSEWHERE for a directory that is not a diff or holds anything else.
+absl::StatusOr<const char*> BeginsDeletion(IoDir& directory, const std::string& path) {
+  PBKFS_ASSIGN_OR_RETURN(const auto names, directory.List());
+  bool bound = false;
   for (const std::string& name : names) {
     if (!IsDiffEntry(name)) {
       return ReasonError(
           absl::StatusCode::kFailedPrecondition, reason::kDiffBoundElsewhere,
           absl::StrCat(path, " holds '", name, "', which is not of a diff; move it away first"));
     }
-    ours = ours || name == kBindingName;
+    bound = bound || name == kBindingName;
   }
-  if (!ours) {
-    // What an interrupted deletion left.
-    PBKFS_ASSIGN_OR_RETURN(const bool leftover, IsEmptyDiff(*directory));
-    if (!leftover || names.empty()) return NotADiff(path);
-  } else if (const auto binding = ReadBinding(*directory);
-             absl::IsUnimplemented(binding.status())) {
-    return binding.status();
+  if (bound) {
+    const auto binding = ReadBinding(directory);
+    if (absl::IsUnimplemented(binding.status())) return binding.status();
+    return kBindingName;
   }
-  PBKFS_ASSIGN_OR_RETURN(const auto lock, TakeDiffLock(*directory, path));
-  for (const char* name : {kDataName, kTrashName}) {
-    auto subdirectory = directory->OpenDir(name);
-    if (!subdirectory.ok() && ErrnoOf(subdirectory.status()) == ENOENT) continue;
-    if (!subdirectory.ok()) return subdirectory.status();
-    PBKFS_RETURN_IF_ERROR(RemoveAllIn(**subdirectory));
-    PBKFS_RETURN_IF_ERROR(directory->Remove(name));
-  }
-  // The binding goes last but for the lock, so that an interrupted deletion can be done again.
-  for (const char* name : {kLogName, kNewLogName, kNewBindingName, kBindingName, kLockName}) {
-    const absl::Status removed = directory->Remove(name);
-    if (!removed.ok() && ErrnoOf(removed) != ENOENT) return removed;
+  PBKFS_ASSIGN_OR_RETURN(const bool leftover, IsEmptyDiff(directory));
+  if (leftover) return nullptr;
+  if (HasLog(directory)) return kLogName;
+  return NotADiff(path);
+}
+
+// Takes away the directory of a diff of which the lock alone is left, with that.
+absl::Status RemoveDirectory(Io& io, IoDir& directory, const std::string& path) {
+  for (const char* name : {kNewBindingName, kLockName}) {
+    PBKFS_RETURN_IF_ERROR(RemoveIfThere(directory, name));
   }
   const size_t slash = path.rfind('/');
   PBKFS_ASSIGN_OR_RETURN(const auto parent, io.OpenDir(slash == 0 ? "/" : path.substr(0, slash)));
@@ -136,12 +186,53 @@ absl::Status RemoveDiff(Io& io, const std::string& path) {
   return error == ENOTEMPTY || error == EEXIST ? absl::OkStatus() : removed;
 }
 
+absl::Status RemoveDiff(Io& io, const std::string& path) {
+  auto opened = io.OpenDir(path);
+  if (!opened.ok() && ErrnoOf(opened.status()) == ENOENT) return DiffIsGone(path);
+  PBKFS_ASSIGN_OR_RETURN(const auto directory, std::move(opened));
+  PBKFS_RETURN_IF_ERROR(BeginsDeletion(*directory, path).status());
+  PBKFS_ASSIGN_OR_RETURN(const auto lock, TakeDiffLock(*directory, path));
+  // Looked at again: only the holder of the lock sees what nobody is changing.
+  PBKFS_ASSIGN_OR_RETURN(const char* name, BeginsDeletion(*directory, path));
+  // A rename needs no space, and is done or not.
+  if (name != nullptr) PBKFS_RETURN_IF_ERROR(directory->Rename(name, *directory, kDeletedName));
+  PBKFS_RETURN_IF_ERROR(FinishDeletion(*directory));
+  return RemoveDirectory(io, *directory, path);
+}
+
+absl::Status RemoveLeftover(Io& io, const std::string& path) {
+  PBKFS_ASSIGN_OR_RETURN(const auto directory, io.OpenDir(path));
+  PBKFS_ASSIGN_OR_RETURN(bool leftover, IsEmptyDiff(*directory));
+  if (!leftover) return absl::OkStatus();
+  PBKFS_ASSIGN_OR_RETURN(const auto lock, TakeDiffLock(*directory, path));
+  // A mount may have been faster, and have made a new diff.
+  PBKFS_ASSIGN_OR_RETURN(leftover, IsEmptyDiff(*directory));
+  if (!leftover) return absl::OkStatus();
+  PBKFS_RETURN_IF_ERROR(FinishDeletion(*directory));
+  PBKFS_RETURN_IF_ERROR(RemoveDirectory(io, *directory, path));
+  spdlog::info("the deletion of the diff {} was interrupted; it is done now", path);
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status DiffStore::Delete(Io& io, const std::string& path) {
   PBKFS_RETURN_IF_ERROR(RemoveDiff(io, path));
   CollectEvidence(io);  // Nothing keeps the directory open any more.
   return absl::OkStatus();
+}
+
+void DiffStore::FinishDeletions(Io& io, const std::string& directory) {
+  const auto opened = io.OpenDir(directory);
+  if (!opened.ok()) return;  // No diff was ever made there.
+  const auto names = (*opened)->List();
+  if (!names.ok()) return;
+  for (const std::string& name : *names) {
+    const std::string path = absl::StrCat(directory, "/", name);
+    const absl::Status status = RemoveLeftover(io, path);
+    // What is in use, or is no directory.
+    if (!status.ok()) spdlog::debug("looking for a deletion to end: {}", status.ToString());
+  }
 }
 
 }  // namespace pbkfs

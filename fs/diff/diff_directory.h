@@ -20,17 +20,25 @@ inline constexpr char kLogName[] = "log";
 inline constexpr char kNewLogName[] = "log.new";
 inline constexpr char kDataName[] = "data";
 inline constexpr char kTrashName[] = "trash";
+// What binding.json is called once a deletion has begun.
+inline constexpr char kDeletedName[] = "deleted";
 
 // Whether `name` is one of the above.
 bool IsDiffEntry(absl::string_view name);
-// Whether the directory holds nothing but what an interrupted creation or deletion leaves.
+// Whether the directory holds nothing but what an interrupted creation or deletion leaves, so that
+// a new diff can be made in it.
 absl::StatusOr<bool> IsEmptyDiff(IoDir& directory);
+// Whether a deletion of the diff has begun. It is to be ended; nobody uses what is left.
+absl::StatusOr<bool> IsHalfDeleted(IoDir& directory);
+// Ends that deletion, for the holder of the lock: only the lock is left. OK where there is none.
+absl::Status FinishDeletion(IoDir& directory);
 absl::Status RemoveAllIn(IoDir& directory);
 
-// FAILED_PRECONDITION (DIFF_IN_USE), NOT_FOUND (DIFF_NOT_FOUND), FAILED_PRECONDITION
+// FAILED_PRECONDITION (DIFF_IN_USE), NOT_FOUND (DIFF_NOT_FOUND) twice, FAILED_PRECONDITION
 // (DIFF_BOUND_ELSEWHERE).
 absl::Status DiffInUse(const std::string& path);
 absl::Status DiffIsGone(const std::string& path);
+absl::Status DiffIsHalfDeleted(const std::string& path);
 absl::Status NotADiff(const std::string& path);
 
 // Takes the lock of the diff in `directory`, at `path`, and makes the lock's file where it is

@@ -62,6 +62,7 @@ absl::StatusOr<std::unique_ptr<DiffStore>> DiffStore::OpenOnce(Io& io, const std
   // Read again: only the holder of the lock sees a binding that nobody is writing.
   PBKFS_ASSIGN_OR_RETURN(binding, ReadBinding(*store->directory_));
   if (!binding.has_value()) {
+    PBKFS_RETURN_IF_ERROR(FinishDeletion(*store->directory_));
     binding = MakeBinding(identity);
     PBKFS_RETURN_IF_ERROR(WriteBinding(*store->directory_, *binding));
   }
@@ -77,18 +78,21 @@ absl::Status DiffStore::OpenDirectories() {
   return absl::OkStatus();
 }
 
-absl::Status DiffStore::Check(Io& io, const std::string& path, const DiffIdentity& identity) {
+absl::StatusOr<bool> DiffStore::Check(Io& io, const std::string& path,
+                                      const DiffIdentity& identity) {
   auto directory = io.OpenDir(path);
-  if (!directory.ok() && ErrnoOf(directory.status()) == ENOENT) return absl::OkStatus();
+  if (!directory.ok() && ErrnoOf(directory.status()) == ENOENT) return false;
   if (!directory.ok()) return directory.status();
   PBKFS_ASSIGN_OR_RETURN(const auto binding, ReadBinding(**directory));
-  if (!binding.has_value()) {
+  if (binding.has_value()) {
+    PBKFS_RETURN_IF_ERROR(CheckBinding(*binding, identity, path));
+  } else {
     PBKFS_ASSIGN_OR_RETURN(const bool empty, IsEmptyDiff(**directory));
-    return empty ? absl::OkStatus() : NotADiff(path);
+    if (!empty) return NotADiff(path);
   }
-  PBKFS_RETURN_IF_ERROR(CheckBinding(*binding, identity, path));
   PBKFS_ASSIGN_OR_RETURN(const bool locked, IsDiffLocked(**directory));
-  return locked ? DiffInUse(path) : absl::OkStatus();
+  if (locked) return DiffInUse(path);
+  return binding.has_value();
 }
 
 absl::StatusOr<DiffState> DiffStore::Recover(const LowerTree& lower, uint64_t session_nonce) {
@@ -170,8 +174,8 @@ absl::Status DiffStore::Checkpoint(const LowerTree& lower,
   return status;
 }
 
-absl::Status DiffStore::WriteCheckpoint(
-    const LowerTree& lower, absl::FunctionRef<std::vector<AnswerRecord>()> unanswered) {
+absl::Status DiffStore::WriteCheckpoint(const LowerTree& lower,
+                                        absl::FunctionRef<std::vector<AnswerRecord>()> unanswered) {
   const int64_t begin_bytes = log_->bytes();
   OnlineCheckpoint checkpoint(*directory_, {lower, owner_uid(), owner_gid()}, log_->file());
   absl::Status status = checkpoint.Begin(begin_bytes, unanswered());

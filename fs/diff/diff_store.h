@@ -44,13 +44,16 @@ class DiffStore {
                                                              std::unique_ptr<IoDir> directory,
                                                              const std::string& path,
                                                              const DiffIdentity& identity);
-  // The checks of Open, changing nothing.
-  static absl::Status Check(Io& io, const std::string& path, const DiffIdentity& identity);
-  // Deletes the diff at `path`, damaged ones too. Refuses one that is in use (DIFF_IN_USE) and a
-  // directory that is not a diff, or holds anything else (DIFF_BOUND_ELSEWHERE). May be called
-  // again after it was interrupted. NOT_FOUND (DIFF_NOT_FOUND) where there is none, or somebody
-  // else was faster.
+  // The checks of Open, changing nothing. Whether there is a diff that it would open; otherwise it
+  // would make one.
+  static absl::StatusOr<bool> Check(Io& io, const std::string& path, const DiffIdentity& identity);
+  // Deletes the diff at `path`, damaged ones too, or an empty directory. Refuses one that is in use
+  // (DIFF_IN_USE) and a directory that is not a diff, or holds anything else
+  // (DIFF_BOUND_ELSEWHERE). May be called again after it was interrupted. NOT_FOUND
+  // (DIFF_NOT_FOUND) where there is none, or somebody else was faster.
   static absl::Status Delete(Io& io, const std::string& path);
+  // Ends the deletions of diffs in `directory` that were interrupted; empty directories go, too.
+  static void FinishDeletions(Io& io, const std::string& directory);
 
   // Brings the diff into a state that can be served: replays the log, throws away what is not
   // believed, begins a new epoch. Called once.

@@ -88,7 +88,9 @@ void LookAtLog(IoDir& directory, DiffSummary* summary) {
 
 absl::StatusOr<std::optional<DiffSummary>> ReadDiffSummary(Io& io, const std::string& path) {
   PBKFS_ASSIGN_OR_RETURN(const auto directory, io.OpenDir(path));
-  const auto binding_file = directory->OpenFile(kBindingName, O_RDONLY | O_NONBLOCK, 0);
+  PBKFS_ASSIGN_OR_RETURN(const bool half_deleted, IsHalfDeleted(*directory));
+  const char* const binding_name = half_deleted ? kDeletedName : kBindingName;
+  const auto binding_file = directory->OpenFile(binding_name, O_RDONLY | O_NONBLOCK, 0);
   if (!binding_file.ok() && ErrnoOf(binding_file.status()) == ENOENT) {
     return std::optional<DiffSummary>();
   }
@@ -99,9 +101,11 @@ absl::StatusOr<std::optional<DiffSummary>> ReadDiffSummary(Io& io, const std::st
     }
   }
   if (const auto locked = IsDiffLocked(*directory); locked.ok()) summary.in_use = *locked;
-  const auto binding = ReadBinding(*directory);
-  if (binding.ok() && binding->has_value()) {
-    summary.binding = **binding;
+  const auto binding = ReadBinding(*directory, binding_name);
+  if (binding.ok() && binding->has_value()) summary.binding = **binding;
+  if (half_deleted) {
+    summary.condition = DiffCondition::kHalfDeleted;
+  } else if (summary.binding.has_value()) {
     LookAtLog(*directory, &summary);
   } else {
     summary.condition = ConditionOf(binding.status());

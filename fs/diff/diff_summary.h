@@ -19,6 +19,7 @@ enum class DiffCondition {
   kNew,          // Made, and never mounted.
   kDamaged,      // The binding or the head of the log can't be read.
   kUnsupported,  // A newer program wrote it.
+  kHalfDeleted,  // Its deletion has begun.
 };
 
 struct DiffSummary {

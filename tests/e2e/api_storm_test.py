@@ -45,9 +45,9 @@ class ApiStorm(case.E2ECase):
         self.environment = {**os.environ, api.STUBS_VARIABLE: api.stubs_directory(),
                             "PYTHONPATH": str(pathlib.Path(api_load.__file__).parents[1])}
 
-    def start_client(self, seed, *options):
+    def start_client(self, seed):
         client = subprocess.Popen([sys.executable, "-B", "-m", "pbkfs_e2e.api_load", self.daemon.address,
-                                   self.catalog.store, self.work, str(seed), self.journal, *options],
+                                   self.catalog.store, self.work, str(seed), self.journal],
                                   stdin=subprocess.PIPE, env=self.environment)
         self.addCleanup(self.end_client, client)
         return client
@@ -65,9 +65,7 @@ class ApiStorm(case.E2ECase):
     def storm(self, seeds, calls, kill_worker_after):
         """Until `calls` more were made. Returns the clients and workers that were killed."""
         until = len(self.calls()) + calls
-        # A DeleteDiff whose worker dies leaves a part of the diff, which is damaged for everybody until it is deleted again.
-        options = () if kill_worker_after is never else ("without", "delete_diff")
-        clients = [self.start_client(seeds.getrandbits(32), *options) for _ in range(CLIENTS)]
+        clients = [self.start_client(seeds.getrandbits(32)) for _ in range(CLIENTS)]
         deadline = time.monotonic() + STORM_SECONDS
         next_worker = len(self.calls()) + kill_worker_after()
         next_client = len(self.calls()) + seeds.randint(20, 60)
@@ -84,7 +82,7 @@ class ApiStorm(case.E2ECase):
                 victim = seeds.randrange(CLIENTS)
                 clients[victim].kill()
                 clients[victim].wait()
-                clients[victim] = self.start_client(seeds.getrandbits(32), *options)
+                clients[victim] = self.start_client(seeds.getrandbits(32))
                 killed_clients += 1
                 next_client = made + seeds.randint(20, 60)
             for client in clients:

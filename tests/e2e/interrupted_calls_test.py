@@ -1,5 +1,6 @@
-"""The worker dies in the middle of a Mount or an Unmount, at a chosen system call: nothing is left half done."""
+"""The worker dies in the middle of a Mount, an Unmount or a DeleteDiff, at a chosen system call: nothing is left half done."""
 
+import collections
 import shutil
 
 from pbkfs_e2e import case, mounts, workers
@@ -84,6 +85,55 @@ class InterruptedCalls(case.E2ECase):
         self.report(f"{finished} unmounts finished by the next worker")
         self.assertGreater(finished, 1)
         self.daemon.unmount("a", "--delete-diff")
+
+    def make_diff(self):
+        """One that was written to."""
+        if not self.diff.exists():
+            self.mount()
+            (self.target / "mine").write_text("mine")
+            self.daemon.unmount("a")
+
+    def check_the_diff_is_whole_or_deleted(self, where):
+        """Returns what of both."""
+        listed = [diff["state"] for diff in self.daemon.call("diff", "list", "--dir", self.diff).get("diffs", [])
+                  if diff["path"] == str(self.diff)] if self.diff.exists() else []
+        checked = self.daemon.cli("diff", "check", self.diff)
+        self.mount()
+        whole = (self.target / "mine").exists()
+        self.daemon.unmount("a")
+        self.daemon.check_diff(self.diff)
+        if whole:
+            self.assertEqual((["DIFF_STATE_CLEAN"], 0), (listed, checked.returncode), f"{where}: {checked.stderr}")
+            return "whole"
+        # Without its lock and its binding it is an empty directory.
+        self.assertIn(listed, (["DIFF_STATE_HALF_DELETED"], []), where)
+        self.assertIn(checked.returncode, (3, 5), f"{where}: {checked.stderr}")
+        if listed:
+            self.assertIn(f"pbkfs diff delete {self.diff}", checked.stderr)
+        self.daemon.call("diff", "delete", self.diff)
+        return "half deleted" if listed else "deleted"
+
+    def test_a_diff_whose_deletion_died_is_whole_or_deleted(self):
+        found = collections.Counter()
+        for where, _ in self.kills_in(self.make_diff, "diff", "delete", self.diff):
+            found[self.check_the_diff_is_whole_or_deleted(where)] += 1
+        self.report(f"{dict(found)}")
+        self.assertGreater(found["half deleted"], 1)
+
+    def test_the_next_worker_ends_a_deletion_in_the_state_directory(self):
+        diff = self.daemon.state_dir / "diffs" / "a"
+        for number in range(1, MOST):
+            self.daemon.mount(self.catalog.store, "node", self.catalog.ids[-1], self.target)
+            self.daemon.unmount("a")
+            with workers.KillAt(self.daemon.pid, "unlinkat", number) as kill:
+                done = self.daemon.cli("diff", "delete", "a")
+            if done.returncode == 0 and not kill.killed():
+                break
+            workers.wait_for_worker(self.daemon.pid, other_than=kill.worker)
+            case.wait_until(self.daemon.is_ready, ANSWER_SECONDS, "the next worker having cleaned up")
+            self.assertFalse(diff.exists(), number)
+        self.report(f"{number - 1} kills")
+        self.assertGreater(number, 5)
 
     def test_an_empty_diff_directory_is_empty_again(self):
         self.diff.mkdir(mode=0o700)

@@ -5,6 +5,7 @@ Not here, because another step does the same again: the sync of data/'s own name
 directory) and of the CleanUnmount record (without it the next mount takes everything for synced only, which it is).
 """
 
+DIFF = "fs_diff_test"
 OVERLAY = "fs_overlay_test"
 SESSION = "fs_session_test"
 RETURN = "PBKFS_RETURN_IF_ERROR"
@@ -34,6 +35,10 @@ MUTATIONS = [
      OVERLAY, "CrashCases.AFailedSyncOfData*"),
     ("failed-record", "fs/overlay/file_sync.cc", "if (!diff_->log().Append(record).ok()) options_.sync_failed();", "",
      OVERLAY, "FaultTest.WhatCouldNotBeSynced*"),
+    ("deletion-begins", "fs/diff/diff_directory.cc", f"{RETURN}(directory.Sync());\n  for (const char* name : {{kDataName",
+     "for (const char* name : {kDataName", DIFF, "CutOffDeletionTest.*"),
+    ("deletion-ends", "fs/diff/diff_directory.cc", f"{RETURN}(directory.Sync());\n  return directory.Remove(kDeletedName);",
+     "return directory.Remove(kDeletedName);", DIFF, "CutOffDeletionTest.*"),
     # destruction
     ("short-fsync-confirms", "fs/overlay/file_sync.cc",
      "layout.synced_size = std::max(layout.synced_size, record.size);", "",

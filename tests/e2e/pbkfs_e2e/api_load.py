@@ -1,6 +1,6 @@
 """A client of the API that makes random calls, as a process that may be killed at any moment.
 
-    python3 -m pbkfs_e2e.api_load ADDRESS STORE WORK SEED JOURNAL [without CALL]
+    python3 -m pbkfs_e2e.api_load ADDRESS STORE WORK SEED JOURNAL
 
 One line of the journal for each call: what was asked, and what came back. Calls are drawn until the process is killed or
 its standard input ends.
@@ -36,12 +36,11 @@ FAIR = {
 class Caller:
     """Draws calls from `randomness`."""
 
-    def __init__(self, daemon, store, work, randomness, without=""):
+    def __init__(self, daemon, store, work, randomness):
         self._api = daemon
         self._store = str(store)
         self._work = pathlib.Path(work)
         self._random = randomness
-        self._without = without
         self._held = []  # Files that are open in mounts, so that these are in use.
 
     def call(self):
@@ -50,8 +49,6 @@ class Caller:
             ("mount", "unmount", "get", "list", "stats", "watch", "plan", "reload", "list_diffs", "check_diff",
              "delete_diff", "list_backups", "get_backup", "status", "dump", "log_level", "health"),
             (20, 18, 6, 6, 6, 5, 6, 3, 4, 6, 4, 3, 3, 3, 1, 2, 4))[0]
-        if name == self._without:
-            name = "list_diffs"
         if self._held and self._random.random() < 0.5:
             self._held.pop().close()
         about = f"m{self._random.randrange(MOUNTS)}"
@@ -165,9 +162,9 @@ def unfair(name, code):
 
 
 def main():
-    address, store, work, seed, journal, *without = sys.argv[1:]
+    address, store, work, seed, journal = sys.argv[1:]
     with api.Api(address) as daemon, open(journal, "a", encoding="utf-8", buffering=1) as lines:
-        caller = Caller(daemon, store, work, random.Random(int(seed)), *without[1:])
+        caller = Caller(daemon, store, work, random.Random(int(seed)))
         while not select.select([sys.stdin], [], [], 0)[0]:
             name, code, about = caller.call()
             lines.write(f"{'UNFAIR ' if unfair(name, code) else ''}{name} {code} {about!r}\n")

@@ -11,12 +11,18 @@
 #include <system_error>
 #include <thread>
 
+#include "absl/strings/str_cat.h"
 #include "fs/base/status.h"
+#include "fs/diff/check.h"
+#include "fs/diff/diff_summary.h"
 #include "tests/support/memory_tree.h"
+#include "tests/support/sim_io.h"
 #include "tests/support/temporary_directory.h"
 
 namespace pbkfs {
 namespace {
+
+using testsupport::SimIo;
 
 DiffIdentity Identity() {
   DiffIdentity identity;
@@ -56,7 +62,7 @@ TEST_F(DiffStoreTest, AnotherImageIsRefusedWithTheDifference) {
   DiffIdentity other = Identity();
   other.backup_id = "ZZZ";
   for (const absl::Status& status : {DiffStore::Open(PosixIo(), path(), other).status(),
-                                     DiffStore::Check(PosixIo(), path(), other)}) {
+                                     DiffStore::Check(PosixIo(), path(), other).status()}) {
     EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
     EXPECT_EQ(ReasonOf(status), "DIFF_BOUND_ELSEWHERE");
     EXPECT_NE(status.message().find("ABC123"), absl::string_view::npos) << status;
@@ -67,7 +73,7 @@ TEST_F(DiffStoreTest, ADiffInUseIsRefused) {
   auto store = DiffStore::Open(PosixIo(), path(), Identity());
   ASSERT_TRUE(store.ok());
   EXPECT_EQ(ReasonOf(DiffStore::Open(PosixIo(), path(), Identity()).status()), "DIFF_IN_USE");
-  EXPECT_EQ(ReasonOf(DiffStore::Check(PosixIo(), path(), Identity())), "DIFF_IN_USE");
+  EXPECT_EQ(ReasonOf(DiffStore::Check(PosixIo(), path(), Identity()).status()), "DIFF_IN_USE");
   EXPECT_EQ(ReasonOf(DiffStore::Delete(PosixIo(), path())), "DIFF_IN_USE");
 }
 
@@ -147,6 +153,132 @@ TEST_F(DiffStoreTest, ADeletionThatWasInterruptedCanBeDoneAgain) {
   std::ofstream(path() + "/lock") << "";
   EXPECT_TRUE(DiffStore::Delete(PosixIo(), path()).ok());
   EXPECT_FALSE(std::filesystem::exists(path()));
+}
+
+TEST_F(DiffStoreTest, ADamagedDiffWithoutABindingCanBeDeletedAndADirectoryWithAnotherLogNot) {
+  {
+    auto store = DiffStore::Open(PosixIo(), path(), Identity());
+    ASSERT_TRUE(store.ok());
+    ASSERT_TRUE((*store)->Recover(lower_, 1).ok());
+  }
+  std::filesystem::remove(path() + "/binding.json");
+  std::filesystem::copy(path(), directory_.path() + "/mine");
+  std::ofstream(directory_.path() + "/mine/log") << std::string(100, 'x');
+  EXPECT_TRUE(DiffStore::Delete(PosixIo(), path()).ok());
+  EXPECT_FALSE(std::filesystem::exists(path()));
+  EXPECT_EQ(ReasonOf(DiffStore::Delete(PosixIo(), directory_.path() + "/mine")),
+            "DIFF_BOUND_ELSEWHERE");
+  EXPECT_TRUE(std::filesystem::exists(directory_.path() + "/mine/log"));
+}
+
+// A diff with data on a simulated machine, whose deletion is cut off.
+class CutOffDeletionTest : public DiffStoreTest {
+ protected:
+  static constexpr char kPath[] = "/diffs/d";
+
+  void MakeDiff(SimIo& io) {
+    ASSERT_TRUE(io.MakeDir("/diffs", 0700).ok());
+    ASSERT_TRUE((*io.OpenDir("/"))->Sync().ok());
+    auto store = DiffStore::Open(io, kPath, Identity());
+    ASSERT_TRUE(store.ok()) << store.status();
+    ASSERT_TRUE((*store)->Recover(lower_, 1).ok());
+    for (const uint64_t ino : {kFirstNewIno, kFirstNewIno + 1}) {
+      ASSERT_TRUE((*store)->CreateData(ino).ok());
+    }
+    ASSERT_TRUE((*store)->MarkPrepared({}).ok());
+    ASSERT_TRUE((*store)->SyncDataDirectory().ok());
+    ASSERT_TRUE((*store)->MarkClean().ok());
+  }
+
+  static bool IsThere(SimIo& io) { return io.OpenDir(kPath).ok(); }
+
+  // Whole, or a new one is made: nothing in between.
+  void ExpectItOpens(SimIo& io) {
+    const auto is_there = DiffStore::Check(io, kPath, Identity());
+    ASSERT_TRUE(is_there.ok()) << is_there.status();
+    auto store = DiffStore::Open(io, kPath, Identity());
+    ASSERT_TRUE(store.ok()) << store.status();
+    EXPECT_EQ((*store)->prepared(), *is_there);
+    const auto state = (*store)->Recover(lower_, 2);
+    ASSERT_TRUE(state.ok()) << state.status();
+    // The numbers of its data files are never used again.
+    EXPECT_EQ(state->next_ino > kFirstNewIno, *is_there);
+  }
+
+  static void ExpectItSaysWhatItIs(SimIo& io) {
+    const auto summary = ReadDiffSummary(io, kPath);
+    const absl::Status checked = CheckDiff(io, kPath, {}).status();
+    if (!summary.ok() || !summary->has_value()) return;
+    EXPECT_TRUE((*summary)->binding.has_value());
+    if ((*summary)->condition == DiffCondition::kHalfDeleted) {
+      EXPECT_EQ(ReasonOf(checked), "DIFF_NOT_FOUND") << checked;
+    } else {
+      EXPECT_EQ((*summary)->condition, DiffCondition::kClean);
+      EXPECT_TRUE(checked.ok()) << checked;
+    }
+  }
+
+  static void ExpectItCanBeDeleted(SimIo& io) {
+    const absl::Status deleted = DiffStore::Delete(io, kPath);
+    EXPECT_TRUE(deleted.ok() || ReasonOf(deleted) == "DIFF_NOT_FOUND") << deleted;
+    EXPECT_FALSE(IsThere(io));
+  }
+
+  // Deletes a diff, and dies at one operation after the other; `look` sees what is left each time.
+  void DieAtEachStep(uint64_t seed, const std::function<void(SimIo&)>& look) {
+    for (uint64_t operations = 1;; ++operations) {
+      SCOPED_TRACE(absl::StrCat("seed ", seed, ", dies at operation ", operations));
+      SimIo io(seed);
+      MakeDiff(io);
+      io.DieAfter(operations);
+      const absl::Status deleted = DiffStore::Delete(io, kPath);
+      if (!io.dead()) {
+        EXPECT_TRUE(deleted.ok()) << deleted;
+        ASSERT_GT(operations, 8);
+        return;
+      }
+      look(io);
+      if (HasFailure()) return;
+    }
+  }
+};
+
+TEST_F(CutOffDeletionTest, ADiffWhoseDeletionDiedIsWholeOrDeleted) {
+  DieAtEachStep(1, [&](SimIo& io) {
+    io.Revive();
+    ExpectItSaysWhatItIs(io);
+    ExpectItOpens(io);
+  });
+  DieAtEachStep(2, [&](SimIo& io) {
+    io.Revive();
+    ExpectItCanBeDeleted(io);
+  });
+}
+
+TEST_F(CutOffDeletionTest, ADeletionThatDiedIsEndedByTheNextProcess) {
+  DieAtEachStep(3, [&](SimIo& io) {
+    io.Revive();
+    const auto is_there = DiffStore::Check(io, kPath, Identity());
+    ASSERT_TRUE(is_there.ok()) << is_there.status();
+    DiffStore::FinishDeletions(io, "/diffs");
+    // What was not begun is not ended either.
+    EXPECT_EQ(IsThere(io), *is_there);
+    if (*is_there) ExpectItOpens(io);
+  });
+}
+
+TEST_F(CutOffDeletionTest, ADiffWhoseMachineLostPowerInADeletionIsWholeOrDeleted) {
+  for (uint64_t seed = 1; seed <= 200; ++seed) {
+    DieAtEachStep(seed, [&](SimIo& io) {
+      io.Crash();
+      // Only this machine loses both names of a rename. Then nothing says whose the diff is.
+      if (ReasonOf(DiffStore::Check(io, kPath, Identity()).status()) != "DIFF_BOUND_ELSEWHERE") {
+        ExpectItOpens(io);
+      }
+      ExpectItCanBeDeleted(io);
+    });
+    if (HasFailure()) return;
+  }
 }
 
 TEST_F(DiffStoreTest, ABindingThatWasChangedIsDamaged) {
