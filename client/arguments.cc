@@ -241,6 +241,15 @@ absl::StatusOr<std::string> AddressOf(const std::string& flag, const std::string
   return NormalAddress(environment.empty() ? kDefaultAddress : environment);
 }
 
+std::string TopicOf(const std::vector<std::string>& words) {
+  for (const std::string& word : words) {
+    const bool known = std::any_of(std::begin(kCommands), std::end(kCommands),
+                                   [&](const Command& command) { return command.name == word; });
+    if (word != "help" && (known || IsGroup(word))) return word;
+  }
+  return "";
+}
+
 std::string Arguments::Value(const std::string& name) const {
   const auto it = options.find(name);
   return it == options.end() ? std::string() : it->second.back();

@@ -60,6 +60,9 @@ struct Arguments {
 absl::StatusOr<Arguments> ParseArguments(const std::vector<std::string>& words,
                                          const std::string& environment_address);
 
+// The command, or the group of commands, that wrong words are about, for a pointer to its help; ""
+// = that of the program.
+std::string TopicOf(const std::vector<std::string>& words);
 // The command as it is typed.
 std::string CommandTitle(absl::string_view command);
 // The address as gRPC wants it: of the flag, else of the environment, else the default.

@@ -530,7 +530,7 @@ int RunClient(const std::vector<std::string>& words, const Surroundings& surroun
   }
   const absl::StatusOr<Arguments> arguments = ParseArguments(words, surroundings.address);
   if (!arguments.ok()) {
-    err << UsageText(arguments.status(), "");
+    err << UsageText(arguments.status(), TopicOf(words));
     return kExitUsage;
   }
   if (arguments->version) {

@@ -209,6 +209,14 @@ TEST(Arguments, HelpExplainsACommand) {
   EXPECT_FALSE(Parse({"help", "frob"}).ok());
 }
 
+TEST(Arguments, WrongWordsPointToTheHelpOfTheirCommand) {
+  EXPECT_EQ(TopicOf({"diff"}), "diff");
+  EXPECT_EQ(TopicOf({"-o", "json", "daemon", "frob"}), "daemon");
+  EXPECT_EQ(TopicOf({"mount", "--stor", "x"}), "mount");
+  EXPECT_EQ(TopicOf({"frob"}), "");
+  EXPECT_EQ(TopicOf({}), "");
+}
+
 TEST(Arguments, WhatWasMeantIsSuggested) {
   const std::pair<std::vector<std::string>, const char*> table[] = {
       {{"mont"}, "did you mean 'mount'?"},

@@ -118,6 +118,12 @@ TEST_F(Snapshot, Unmount) {
   response.set_diff_dir("/var/lib/pbkfs/diffs/rescue");
   ExpectSnapshot("unmount.txt",
                  UnmountText(response) + "next step: " + UnmountNextStep(response) + "\n");
+  // Of a mount that an earlier daemon had.
+  response.set_was_mounted(false);
+  const std::string forgotten =
+      UnmountText(response) + "next step: " + UnmountNextStep(response) + "\n";
+  response.set_diff_deleted(true);
+  ExpectSnapshot("unmount_forgotten.txt", forgotten + UnmountText(response));
 }
 
 TEST_F(Snapshot, List) {
