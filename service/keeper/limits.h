@@ -32,8 +32,9 @@ inline constexpr std::chrono::seconds kStuckTimeout{10};
 // How often the keeper looks at the clock while it waits for something.
 inline constexpr std::chrono::milliseconds kTick{500};
 
-// Of the keeper itself: it is small, and everything hangs on it.
-inline constexpr int kKeeperOomScore = -900;
+// Of the keeper itself: never. It is small, and everything hangs on it; with any other score it is
+// what is left to kill in the moment after the worker was, or dies with its whole control group.
+inline constexpr int kKeeperOomScore = -1000;
 
 }  // namespace pbkfs
 

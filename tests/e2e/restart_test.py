@@ -410,7 +410,7 @@ class Resources(case.E2ECase):
         allowed = bool(int(re.search(r"CapEff:\s+(\w+)", status)[1], 16) >> self.CAP_SYS_RESOURCE & 1)
         own_score = int(pathlib.Path("/proc/self/oom_score_adj").read_text())
         scores = [int(pathlib.Path(f"/proc/{pid}/oom_score_adj").read_text()) for pid in (keeper, worker)]
-        self.assertEqual([-900 if allowed else own_score, own_score], scores)
+        self.assertEqual([-1000 if allowed else own_score, own_score], scores)
         # Each thread has it from the one that started it.
         for task in os.listdir(f"/proc/{worker}/task"):
             flags = int(pathlib.Path(f"/proc/{worker}/task/{task}/stat").read_text().rpartition(")")[2].split()[6])
