@@ -278,7 +278,7 @@ absl::Status RunDaemon(const DaemonOptions& options, v1::DaemonConfig config,
 
   const int signal_number = WaitForStopSignal(&reloader);
   LogEvent(spdlog::level::info, "stopping").Field("signal", static_cast<uint64_t>(signal_number));
-  stop_limit.emplace(absl::FromChrono(kStopLimit));
+  stop_limit.emplace(kStopLimit);
   manager.StartDraining();
   for (HealthServiceImpl* health : {&health_service, &probe_service}) health->StartDraining();
   configured_mounts.Join();

@@ -143,28 +143,14 @@ Reloader::~Reloader() { Stop(); }
 
 void Reloader::Stop() {
   if (!thread_.joinable()) return;
-  {
-    MutexLock lock(&request_mutex_);
-    stop_ = true;
-    wakeup_.SignalAll();
-  }
+  requests_.Stop();
   thread_.join();
 }
 
-void Reloader::RequestReload() {
-  MutexLock lock(&request_mutex_);
-  requested_ = true;
-  wakeup_.SignalAll();
-}
+void Reloader::RequestReload() { requests_.Set(Alarm::Clock::now()); }
 
 void Reloader::Run() {
-  while (true) {
-    {
-      MutexLock lock(&request_mutex_);
-      while (!requested_ && !stop_) wakeup_.Wait(&request_mutex_);
-      if (stop_) return;
-      requested_ = false;
-    }
+  while (requests_.Wait()) {
     const absl::StatusOr<v1::ReloadResponse> done = Reload();
     if (done.ok()) continue;
     LogEvent(spdlog::level::err, "reload_failed")

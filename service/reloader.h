@@ -13,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "fs/base/mutex.h"
 #include "pbkfs/v1/daemon.pb.h"
+#include "service/alarm.h"
 #include "service/config_holder.h"
 #include "service/config_memory.h"
 #include "service/configured_mounts.h"
@@ -44,7 +45,7 @@ class Reloader {
         thread_([this] { Run(); }) {}
   ~Reloader();
   // Waits for a reload that runs, and begins none any more. From the thread that owns the object.
-  void Stop() ABSL_LOCKS_EXCLUDED(request_mutex_);
+  void Stop();
 
   // What reads certificates again; an error of it fails the reload. Before the first reload.
   void SetTls(std::function<absl::Status(const v1::DaemonConfig& next)> tls) {
@@ -54,10 +55,10 @@ class Reloader {
   // FAILED_PRECONDITION (NO_CONFIG_FILE); INVALID_ARGUMENT (INVALID_FIELD), and nothing is changed.
   absl::StatusOr<v1::ReloadResponse> Reload() ABSL_LOCKS_EXCLUDED(mutex_);
   // The same in the background, for SIGHUP; the log tells what came of it.
-  void RequestReload() ABSL_LOCKS_EXCLUDED(request_mutex_);
+  void RequestReload();
 
  private:
-  void Run() ABSL_LOCKS_EXCLUDED(request_mutex_);
+  void Run();
 
   const DaemonOptions& options_;
   const ConfigMemory* const memory_;
@@ -68,10 +69,7 @@ class Reloader {
   std::function<absl::Status(const v1::DaemonConfig&)> tls_;
   Mutex mutex_;  // Held during a reload.
 
-  Mutex request_mutex_;
-  CondVar wakeup_;
-  bool requested_ ABSL_GUARDED_BY(request_mutex_) = false;
-  bool stop_ ABSL_GUARDED_BY(request_mutex_) = false;
+  Alarm requests_;
   std::thread thread_;  // The last: it uses the others.
 };
 

@@ -67,7 +67,7 @@ class StatsStreams::Stream final : public grpc::ServerWriteReactor<v1::StatsResp
     writing_ = false;
     if (!ok && !ending_.has_value()) ending_ = absl::CancelledError("the caller is gone");
     if (ending_.has_value() && !finished_) FinishNow();
-    streams_.wakeup_.SignalAll();  // It is to be sampled again.
+    streams_.WakeFor(*this);  // It is to be sampled again.
   }
 
   // A message that is under way does not hold it up.
@@ -82,7 +82,6 @@ class StatsStreams::Stream final : public grpc::ServerWriteReactor<v1::StatsResp
     {
       MutexLock lock(&streams_.mutex_);
       streams_.streams_.erase(this);
-      streams_.wakeup_.SignalAll();
     }
     delete this;
   }
@@ -122,11 +121,7 @@ StatsStreams::StatsStreams(Source source, RpcFigures& figures)
 }
 
 StatsStreams::~StatsStreams() {
-  {
-    MutexLock lock(&mutex_);
-    ended_ = true;
-    wakeup_.SignalAll();
-  }
+  alarm_.Stop();
   thread_.join();
   assert(streams_.empty());
 }
@@ -159,7 +154,7 @@ absl::Status StatsStreams::Add(const v1::WatchStatsRequest& request, Stream* str
   stream->next_sample = absl::Now();
   if (!stream->mount_id.empty()) stream->next_look = absl::Now() + kWatchMountPeriod;
   streams_.insert(stream);
-  wakeup_.SignalAll();
+  WakeFor(*stream);
   return absl::OkStatus();
 }
 
@@ -169,29 +164,22 @@ void StatsStreams::Stop() {
   for (Stream* stream : streams_) stream->EndWith(Draining());
 }
 
-// Streams that want a sample or a look at `now`; none when the thread is to end.
-std::set<StatsStreams::Stream*> StatsStreams::WaitForDue(absl::Time* now) {
-  while (!ended_) {
-    *now = absl::Now();
-    std::set<Stream*> due;
-    absl::Time next = *now + absl::Hours(1);
-    for (Stream* stream : streams_) {
-      if (stream->due() <= *now) due.insert(stream);
-      next = std::min(next, stream->due());
-    }
-    if (!due.empty()) return due;
-    wakeup_.WaitFor(&mutex_,
-                    absl::ToChronoMilliseconds(next - *now) + std::chrono::milliseconds(1));
-  }
-  return {};
+// When the stream wants a sample or a look.
+void StatsStreams::WakeFor(const Stream& stream) {
+  const absl::Duration rest = std::min(stream.due() - absl::Now(), absl::Hours(1));
+  alarm_.SetNoLaterThan(Alarm::Clock::now() + absl::ToChronoNanoseconds(rest));
 }
 
 void StatsStreams::Run() {
-  MutexLock lock(&mutex_);
-  while (!ended_) {
-    absl::Time now;
-    const std::set<Stream*> due = WaitForDue(&now);
+  while (alarm_.Wait()) {
+    MutexLock lock(&mutex_);
+    const absl::Time now = absl::Now();
+    std::set<Stream*> due;
+    for (Stream* stream : streams_) {
+      if (stream->due() <= now) due.insert(stream);
+    }
     if (!due.empty()) Serve(due, now);
+    for (const Stream* stream : streams_) WakeFor(*stream);
   }
 }
 

@@ -20,6 +20,7 @@
 #include "fs/base/mutex.h"
 #include "grpcpp/support/server_callback.h"
 #include "pbkfs/v1/mount.pb.h"
+#include "service/alarm.h"
 #include "service/metrics/histogram.h"
 
 namespace pbkfs {
@@ -56,16 +57,15 @@ class StatsStreams {
   absl::Status Add(const v1::WatchStatsRequest& request, Stream* stream)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Run();
-  std::set<Stream*> WaitForDue(absl::Time* now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void WakeFor(const Stream& stream) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Serve(const std::set<Stream*>& due, absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const Source source_;
   RpcFigures& figures_;
   Mutex mutex_;
-  CondVar wakeup_;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;  // No new streams.
-  bool ended_ ABSL_GUARDED_BY(mutex_) = false;     // The thread is to end.
   std::set<Stream*> streams_ ABSL_GUARDED_BY(mutex_);
+  Alarm alarm_;  // When the next stream is due.
   std::thread thread_;
 };
 

@@ -2,28 +2,24 @@
 #ifndef PBKFS_SERVICE_STOP_LIMIT_H_
 #define PBKFS_SERVICE_STOP_LIMIT_H_
 
+#include <chrono>
 #include <thread>
 
-#include "absl/base/thread_annotations.h"
-#include "absl/time/time.h"
-#include "fs/base/mutex.h"
+#include "service/alarm.h"
 
 namespace pbkfs {
 
 class StopLimit {
  public:
-  explicit StopLimit(absl::Duration limit);
+  explicit StopLimit(std::chrono::seconds limit);
   ~StopLimit();
   void Restart();
 
  private:
   void Watch();
 
-  const absl::Duration limit_;
-  Mutex mutex_;
-  CondVar changed_;
-  absl::Time deadline_ ABSL_GUARDED_BY(mutex_);
-  bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
+  const std::chrono::seconds limit_;
+  Alarm alarm_;
   std::thread watch_;  // The last: it uses the others.
 };
 

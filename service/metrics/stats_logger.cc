@@ -1,6 +1,5 @@
 #include "service/metrics/stats_logger.h"
 
-#include <chrono>
 #include <utility>
 
 #include "service/logging.h"
@@ -39,11 +38,7 @@ StatsLogger::StatsLogger(Sample sample, absl::Duration interval) : sample_(std::
 }
 
 StatsLogger::~StatsLogger() {
-  {
-    MutexLock lock(&mutex_);
-    stop_ = true;
-    wakeup_.SignalAll();
-  }
+  alarm_.Stop();
   thread_.join();
 }
 
@@ -51,23 +46,19 @@ void StatsLogger::SetInterval(absl::Duration interval) {
   MutexLock lock(&mutex_);
   if (interval == interval_) return;
   interval_ = interval;
-  next_ = std::chrono::steady_clock::now() + absl::ToChronoNanoseconds(interval_);
-  wakeup_.SignalAll();
+  next_ = interval_ > absl::ZeroDuration()
+              ? Alarm::Clock::now() + absl::ToChronoNanoseconds(interval_)
+              : Alarm::Clock::time_point::max();
+  alarm_.Set(next_);
 }
 
 bool StatsLogger::Wait() {
+  if (!alarm_.Wait()) return false;
   MutexLock lock(&mutex_);
-  while (!stop_) {
-    if (interval_ <= absl::ZeroDuration()) {
-      wakeup_.Wait(&mutex_);
-      continue;
-    }
-    const auto rest = next_ - std::chrono::steady_clock::now();
-    if (rest <= rest.zero()) break;
-    wakeup_.WaitFor(&mutex_, std::chrono::ceil<std::chrono::milliseconds>(rest));
-  }
-  next_ += absl::ToChronoNanoseconds(interval_);
-  return !stop_;
+  // Unless the interval was changed meanwhile.
+  if (next_ <= Alarm::Clock::now()) next_ += absl::ToChronoNanoseconds(interval_);
+  alarm_.Set(next_);
+  return true;
 }
 
 void StatsLogger::Run() {

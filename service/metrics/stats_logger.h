@@ -2,7 +2,6 @@
 #ifndef PBKFS_SERVICE_METRICS_STATS_LOGGER_H_
 #define PBKFS_SERVICE_METRICS_STATS_LOGGER_H_
 
-#include <chrono>
 #include <functional>
 #include <map>
 #include <string>
@@ -12,6 +11,7 @@
 #include "absl/time/time.h"
 #include "fs/base/mutex.h"
 #include "pbkfs/v1/mount.pb.h"
+#include "service/alarm.h"
 
 namespace pbkfs {
 
@@ -38,9 +38,8 @@ class StatsLogger {
   std::map<std::string, v1::MountStats> last_;
   Mutex mutex_;
   absl::Duration interval_ ABSL_GUARDED_BY(mutex_);
-  std::chrono::steady_clock::time_point next_ ABSL_GUARDED_BY(mutex_);
-  bool stop_ ABSL_GUARDED_BY(mutex_) = false;
-  CondVar wakeup_;
+  Alarm::Clock::time_point next_ ABSL_GUARDED_BY(mutex_);
+  Alarm alarm_;
   std::thread thread_;
 };
 
