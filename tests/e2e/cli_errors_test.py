@@ -10,7 +10,7 @@ import socket
 import subprocess
 import time
 
-from pbkfs_e2e import case, mounts
+from pbkfs_e2e import case, mounts, workers
 from pbkfs_e2e.daemon import build_dir, mount_arguments
 from pbkfs_e2e.synthetic import SyntheticCatalog
 
@@ -281,12 +281,13 @@ class CliErrors(case.E2ECase):
             self.assertEqual((0, ":words\n", ""), (done.returncode, done.stdout, done.stderr))
 
     def test_call_that_takes_too_long_is_given_up(self):
-        os.kill(self.worker(), signal.SIGSTOP)
+        worker = workers.wait_for_worker(self.daemon.pid)
+        os.kill(worker, signal.SIGSTOP)
         try:
             # What is connected already waits for its answer, what is not for the connection.
             done = self.daemon.cli("list", "--timeout", "0.2")
         finally:
-            os.kill(self.worker(), signal.SIGCONT)
+            os.kill(worker, signal.SIGCONT)
         self.assertIn(done.returncode, (FAILED, UNREACHABLE), done.stderr)
         self.assertIn("next step", done.stderr)
 
@@ -413,10 +414,6 @@ class CliErrors(case.E2ECase):
         process = self.start_client(*arguments, **options)
         out, err = process.communicate(timeout=WAIT_SECONDS)
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
-
-    def worker(self):
-        children = pathlib.Path(f"/proc/{self.daemon.pid}/task/{self.daemon.pid}/children").read_text().split()
-        return int(children[0])
 
     def test_a_reader_that_has_seen_enough_is_no_failure(self):
         for ignored in (False, True):

@@ -10,6 +10,8 @@ import signal
 import subprocess
 import time
 
+from pbkfs_e2e import processes
+
 ACCOUNT = "postgres"
 # The number in the socket's file name. Nothing listens on TCP and each server has its own socket directory,
 # so it can't collide.
@@ -144,33 +146,32 @@ class Server:
         _wait_until_gone([pid])
 
     def crash(self):
-        """SIGKILL of the postmaster. Returns when it and all its children are gone, so that it can be started again.
+        """SIGKILL of the postmaster and all its children. Returns when they are gone, so that it can be started again.
         Needs adopt_orphans()."""
         pid, self._pid = self._pid, None
-        children = []
-        process = os.pidfd_open(pid)
-        try:
-            if self._is_server(pid):
-                # Stopped, it makes no child that is not known here.
-                signal.pidfd_send_signal(process, signal.SIGSTOP)
-                children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-                signal.pidfd_send_signal(process, signal.SIGKILL)
-        finally:
-            os.close(process)
-        _wait_until_gone([pid, *map(int, children)])
+        _wait_until_gone([pid, *self._kill_all(pid)])
 
     def ensure_stopped(self):
         """For cleanup: ends the server however the test ended."""
         pid, self._pid = self._pid, None
         if pid is None or not self._is_server(pid):
             return
-        process = os.pidfd_open(pid)
-        try:
-            run_as_postgres([self.bindir / "pg_ctl", "-D", self.pgdata, "-m", "immediate", "-w", "-t", "20", "stop"])
-            if self._is_server(pid):
-                signal.pidfd_send_signal(process, signal.SIGKILL)
-        finally:
-            os.close(process)
+        run_as_postgres([self.bindir / "pg_ctl", "-D", self.pgdata, "-m", "immediate", "-w", "-t", "20", "stop"])
+        self._kill_all(pid)
+
+    def _kill_all(self, pid):
+        """Returns the ids of the children. They don't all end by themselves: one that waits for a lock of a process
+        that died in a PANIC is ended by the postmaster alone."""
+        if not self._is_server(pid):
+            return []
+        # Stopped, it makes no child that is not known here, and no id of a child that ended is given away.
+        os.kill(pid, signal.SIGSTOP)
+        while processes.state(pid) not in "TZ":
+            time.sleep(0.001)
+        children = processes.children(pid)
+        for process in [*children, pid]:
+            os.kill(process, signal.SIGKILL)
+        return children
 
     def _is_server(self, pid):
         try:

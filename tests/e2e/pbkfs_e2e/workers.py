@@ -7,19 +7,21 @@ import subprocess
 import threading
 import time
 
+from pbkfs_e2e import processes
+
 START_SECONDS = 60
 
 
 def worker_pid(keeper):
     """The process id of the worker, or None while there is none."""
     try:
-        children = pathlib.Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()
+        children = processes.children(keeper)
     except OSError:
         return None
-    for child in map(int, children):
+    for child in children:
         try:
             arguments = pathlib.Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
-            state = pathlib.Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0]
+            state = processes.state(child)
         except OSError:
             continue
         if state != "Z" and any(argument.startswith(b"--worker-socket=") for argument in arguments):
@@ -94,7 +96,6 @@ class KillAt:
     def killed(self):
         """Whether the worker is gone."""
         try:
-            state = pathlib.Path(f"/proc/{self.worker}/stat").read_text().rpartition(")")[2].split()[0]
+            return processes.state(self.worker) in "ZX"
         except OSError:
             return True
-        return state in "ZX"
