@@ -102,9 +102,7 @@ FuseSession::FuseSession(const SessionOptions& options, Overlay* overlay, Sessio
       overlay_(overlay),
       memory_(memory),
       handles_(memory->handles()),
-      stats_(options.threads + ServingThreads::kMaxSpares, memory->counters()) {
-  writes_ = stats_.Figures(MonotonicNanos()).requests.count("write") > 0;
-}
+      stats_(options.threads + ServingThreads::kMaxSpares, memory->counters()) {}
 
 absl::StatusOr<std::unique_ptr<FuseSession>> FuseSession::Start(UniqueFd fuse_fd, Overlay* overlay,
                                                                 SessionMemory* memory,
@@ -274,7 +272,7 @@ void FuseSession::Serve(int thread, const ServingThreads::Next& next) {
     if (received == -EINTR || received == -EAGAIN || received == -ENOENT) continue;
     if (received < static_cast<ssize_t>(sizeof(fuse_in_header))) break;  // Unmounted or aborted.
     const fuse_in_header header = HeaderOf(buffer.bytes());
-    if (header.opcode == FUSE_WRITE && !writes_) ExpectWrites();
+    if (header.opcode == FUSE_WRITE && !memory_->written()) ExpectWrites();
     SetCurrentRequest(thread, header.unique, header.opcode, header.nodeid);
     fuse_buf message;
     memset(&message, 0, sizeof(message));
@@ -290,7 +288,7 @@ void FuseSession::Serve(int thread, const ServingThreads::Next& next) {
 void FuseSession::AddBuffer(uint8_t* buffer) {
   MutexLock lock(&buffers_mutex_);
   buffers_.push_back(buffer);
-  if (writes_) MakeResident(buffer, kReceiveBytes);
+  if (memory_->written()) MakeResident(buffer, kReceiveBytes);
 }
 
 void FuseSession::RemoveBuffer(uint8_t* buffer) {
@@ -300,7 +298,8 @@ void FuseSession::RemoveBuffer(uint8_t* buffer) {
 
 void FuseSession::ExpectWrites() {
   MutexLock lock(&buffers_mutex_);
-  if (writes_.exchange(true)) return;
+  if (memory_->written()) return;
+  memory_->SetWritten();
   for (uint8_t* buffer : buffers_) MakeResident(buffer, kReceiveBytes);
 }
 

@@ -116,8 +116,7 @@ class FuseSession {
   Mutex resend_mutex_;
   int resent_in_flight_ ABSL_GUARDED_BY(resend_mutex_) = 0;
 
-  // Whether the mount was ever written to; the receive buffers are resident as a whole then.
-  std::atomic<bool> writes_{false};
+  // Of all threads; resident as a whole once the mount was written to.
   Mutex buffers_mutex_;
   std::vector<uint8_t*> buffers_ ABSL_GUARDED_BY(buffers_mutex_);
 

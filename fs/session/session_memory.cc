@@ -17,6 +17,7 @@ namespace {
 constexpr char kMagic[8] = {'P', 'B', 'K', 'F', 'S', 'M', 'E', 'M'};
 constexpr uint32_t kSyncFailed = 1;
 constexpr uint32_t kLogFailed = 2;
+constexpr uint32_t kWritten = 4;
 
 constexpr size_t OnPage(size_t bytes) { return (bytes + 4095) / 4096 * 4096; }
 
@@ -128,6 +129,8 @@ void SessionMemory::SetLogFailed(bool failed) {
 bool SessionMemory::sync_failed() const {
   return (header().flags.load() & (kSyncFailed | kLogFailed)) != 0;
 }
+void SessionMemory::SetWritten() { header().flags.fetch_or(kWritten); }
+bool SessionMemory::written() const { return (header().flags.load() & kWritten) != 0; }
 std::atomic<uint64_t>& SessionMemory::resent() { return header().resent; }
 
 RequestStats::Counters* SessionMemory::counters() {

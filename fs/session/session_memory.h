@@ -69,6 +69,9 @@ class SessionMemory {
   void SetLogFailed(bool failed);
   // Either of them.
   bool sync_failed() const;
+  // The mount was written to.
+  void SetWritten();
+  bool written() const;
   std::atomic<uint64_t>& resent();
 
   RequestStats::Counters* counters();

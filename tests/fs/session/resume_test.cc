@@ -115,9 +115,13 @@ TEST_F(ResumeTest, ReceiveBuffersAreInMemoryOnceTheMountIsWrittenTo) {
   const auto resident = [this] {
     std::ifstream file("/proc/" + std::to_string(worker_) + "/smaps");
     int64_t whole = 0;
+    bool anonymous = false;
     for (std::string line; std::getline(file, line);) {
-      int64_t kib = 0;
-      if (sscanf(line.c_str(), "Rss: %ld kB", &kib) == 1 && kib >= 1024) whole += kib / 1028;
+      int64_t inode = 0, kib = 0;
+      char name = 0;
+      const int read = sscanf(line.c_str(), "%*x-%*x %*s %*x %*s %ld %c", &inode, &name);
+      if (read > 0) anonymous = read == 1 && inode == 0;
+      if (anonymous && sscanf(line.c_str(), "Rss: %ld kB", &kib) == 1) whole += kib / 1028;
     }
     return whole;
   };
