@@ -11,6 +11,7 @@
 #include <cstring>
 #include <fstream>
 #include <map>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -31,7 +32,6 @@ namespace {
 
 constexpr char kMainConfig[] = "postgresql.conf";
 constexpr char kAutoConfig[] = "postgresql.auto.conf";
-constexpr char kProbedFile[] = "global/pg_control";
 
 std::optional<MountInfoEntry> FindMountAt(const std::string& target) {
   const absl::StatusOr<std::vector<MountInfoEntry>> mounts = ReadMountInfo();
@@ -91,10 +91,7 @@ LiveMount::LiveMount(MountPlan plan, const MountEnvironment& environment)
   catalog_lock_ = std::move(plan_.lock);
 }
 
-LiveMount::~LiveMount() {
-  assert(!mounted_);
-  assert(!probe_.joinable());
-}
+LiveMount::~LiveMount() { assert(!mounted_); }
 
 absl::StatusOr<std::shared_ptr<LiveMount>> LiveMount::Create(MountPlan plan,
                                                              const MountEnvironment& environment) {
@@ -363,9 +360,8 @@ bool LiveMount::Healthy() const {
     if (session_ == nullptr || !session_->alive()) return false;
   }
   MutexLock lock(&state_mutex_);
-  const auto age = std::chrono::steady_clock::now() - probe_time_;
   // One that waits to be unmounted still serves who uses it.
-  return state_ != v1::MOUNT_STATE_FAILED && probe_ok_ && age < kHealthProbeOverdue;
+  return state_ != v1::MOUNT_STATE_FAILED && probe_ != nullptr && probe_->Healthy();
 }
 
 void LiveMount::SetState(v1::MountState state, std::string reason) {
@@ -380,68 +376,14 @@ void LiveMount::StartProbe() {
     ReaderLock lock(&objects_mutex_);
     overlay = overlay_.get();
   }
-  // The first one right away, so that a mount is healthy when it is answered. The overlay stays
-  // until StopProbe has returned.
-  RecordProbe(CheckServable(overlay));
-  probe_ = std::thread([this, overlay] {
-    while (!StopsWithinProbePeriod()) RecordProbe(CheckServable(overlay));
-  });
-  // A probe may itself wait for what holds the request.
-  watch_ = std::thread([this] {
-    while (!StopsWithinProbePeriod()) ReportOldRequest();
+  probe_ = std::make_unique<MountProbe>(id(), *overlay, plan_.image->chain(), [this] {
+    ReaderLock lock(&objects_mutex_);
+    return session_ == nullptr ? FuseFigures() : session_->Figures();
   });
 }
 
 void LiveMount::StopProbe() {
-  {
-    MutexLock lock(&state_mutex_);
-    stop_probe_ = true;
-    probe_wakeup_.SignalAll();
-  }
-  if (probe_.joinable()) probe_.join();
-  if (watch_.joinable()) watch_.join();
-}
-
-absl::Status LiveMount::CheckServable(Overlay* overlay) const {
-  PBKFS_RETURN_IF_ERROR(overlay->ReadFile(kProbedFile, kMaxConfigFileBytes).status());
-  PBKFS_RETURN_IF_ERROR(overlay->health());
-  // A running server has its own pg_control in the diff; the backup below may be gone all the same.
-  const Chain& chain = plan_.image->chain();
-  for (size_t i = 0; i < chain.members.size(); ++i) {
-    PBKFS_RETURN_IF_ERROR(chain.CheckUnchanged(i));
-  }
-  return absl::OkStatus();
-}
-
-bool LiveMount::StopsWithinProbePeriod() {
-  const auto end = std::chrono::steady_clock::now() + kHealthProbePeriod;
-  MutexLock lock(&state_mutex_);
-  while (!stop_probe_ && std::chrono::steady_clock::now() < end) {
-    probe_wakeup_.WaitFor(&state_mutex_, kHealthProbePeriod);
-  }
-  return stop_probe_;
-}
-
-void LiveMount::ReportOldRequest() {
-  ReaderLock lock(&objects_mutex_);
-  if (session_ == nullptr) return;
-  const FuseFigures figures = session_->Figures();
-  if (figures.oldest_age < kOldRequest || absl::Now() < next_old_request_report_) return;
-  next_old_request_report_ = absl::Now() + kOldRequestReportPeriod;
-  spdlog::warn("{}: a request is in flight for {}: {} of inode {}", id(),
-               absl::FormatDuration(absl::Trunc(figures.oldest_age, absl::Seconds(1))),
-               figures.oldest_op, figures.oldest_ino);
-}
-
-void LiveMount::RecordProbe(const absl::Status& status) {
-  MutexLock lock(&state_mutex_);
-  if (probe_ok_ && !status.ok()) {
-    spdlog::error("{}: health is NOT_SERVING: {}", id(), std::string(status.message()));
-  } else if (!probe_ok_ && status.ok()) {
-    spdlog::info("{}: health is SERVING again", id());
-  }
-  probe_ok_ = status.ok();
-  probe_time_ = std::chrono::steady_clock::now();
+  if (probe_ != nullptr) probe_->Stop();
 }
 
 absl::Status LiveMount::DetachTarget(const UnmountOptions& options) {

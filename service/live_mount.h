@@ -1,7 +1,6 @@
 // One mount with everything that serves it: the image, the overlay, the FUSE session, the mount
-// point, a thread that proves every two seconds that the mount can still be read, and one that
-// names requests which hang. Objects are built in that order and torn down in reverse; what this
-// mount created (target, new diff) is removed again when building fails.
+// point, the probe. Objects are built in that order and torn down in reverse; what this mount
+// created (target, new diff) is removed again when building fails.
 //
 // A mount outlives the process where there is a keeper: Resume builds the objects anew over what
 // the keeper held and the registry says.
@@ -11,13 +10,11 @@
 #ifndef PBKFS_SERVICE_LIVE_MOUNT_H_
 #define PBKFS_SERVICE_LIVE_MOUNT_H_
 
-#include <chrono>
 #include <functional>
 #include <map>
 #include <memory>
 #include <optional>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -35,6 +32,7 @@
 #include "service/image_registry.h"
 #include "service/keeper/mount_keeper.h"
 #include "service/mount_plan.h"
+#include "service/mount_probe.h"
 #include "service/mount_registry.h"
 
 namespace pbkfs {
@@ -156,11 +154,6 @@ class LiveMount {
   void ReleaseCatalog();
   void StartProbe();
   void StopProbe();
-  bool StopsWithinProbePeriod() ABSL_LOCKS_EXCLUDED(state_mutex_);
-  absl::Status CheckServable(Overlay* overlay) const;
-  // Names a request that is in flight for too long.
-  void ReportOldRequest();
-  void RecordProbe(const absl::Status& status);
   void SetState(v1::MountState state, std::string reason);
 
   MountPlan plan_;
@@ -190,14 +183,9 @@ class LiveMount {
   mutable Mutex state_mutex_;
   v1::MountState state_ ABSL_GUARDED_BY(state_mutex_) = v1::MOUNT_STATE_CREATING;
   std::string state_reason_ ABSL_GUARDED_BY(state_mutex_);
-  bool probe_ok_ ABSL_GUARDED_BY(state_mutex_) = true;
-  std::chrono::steady_clock::time_point probe_time_ ABSL_GUARDED_BY(state_mutex_);
-  bool stop_probe_ ABSL_GUARDED_BY(state_mutex_) = false;
   std::unique_ptr<CatalogLock> catalog_lock_ ABSL_GUARDED_BY(state_mutex_);
-  CondVar probe_wakeup_;
-  std::thread probe_;
-  std::thread watch_;                   // For requests that take too long.
-  absl::Time next_old_request_report_;  // Only the watch's.
+  // Stopped before what it probes goes; there from the start, where the mount could go on.
+  std::unique_ptr<MountProbe> probe_;
 };
 
 }  // namespace pbkfs
