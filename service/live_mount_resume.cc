@@ -89,9 +89,7 @@ absl::Status LiveMount::TakeOver(HeldMount held) {
         session_, FuseSession::Start(std::move(held.descriptors[HeldMount::kFuse]), overlay_.get(),
                                      memory_.get(), OptionsOfSession()));
   }
-  for (const MountInfoEntry& entry : ReadMountInfo().value_or(std::vector<MountInfoEntry>())) {
-    if (entry.mount_point == paths().target && entry.IsPbkfs()) mount_info_ = entry;
-  }
+  if (std::optional<MountInfoEntry> info = FindPbkfsAt(paths().target)) mount_info_ = *info;
   StartProbe();
   return absl::OkStatus();
 }

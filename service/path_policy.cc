@@ -88,6 +88,15 @@ absl::StatusOr<std::vector<MountInfoEntry>> ReadMountInfo() {
   return ParseMountInfo(text.str());
 }
 
+std::optional<MountInfoEntry> FindPbkfsAt(absl::string_view target) {
+  std::optional<MountInfoEntry> found;
+  // The last one covers the others.
+  for (MountInfoEntry& mount : ReadMountInfo().value_or(std::vector<MountInfoEntry>())) {
+    if (mount.mount_point == target && mount.IsPbkfs()) found = std::move(mount);
+  }
+  return found;
+}
+
 absl::StatusOr<std::string> CleanPath(absl::string_view field, absl::string_view path) {
   if (path.empty()) return InvalidField(field, "is missing");
   if (path[0] != '/') {

@@ -11,6 +11,7 @@
 #include <sys/types.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -34,6 +35,8 @@ struct MountInfoEntry {
 std::vector<MountInfoEntry> ParseMountInfo(absl::string_view text);
 // Of this process, now.
 absl::StatusOr<std::vector<MountInfoEntry>> ReadMountInfo();
+// The mount of ours that is seen at `target`, if one is.
+std::optional<MountInfoEntry> FindPbkfsAt(absl::string_view target);
 
 // An absolute path without ".", "..", "//" and a final slash. INVALID_ARGUMENT (INVALID_FIELD,
 // `field`) for an empty, relative or overlong one and for control characters. ".." is refused: what
