@@ -88,7 +88,7 @@ int Keeper::Run() {
     int timeout = PollTimeout();
     if (worker_.pid < 0) {
       const auto rest =
-          std::chrono::duration_cast<std::chrono::milliseconds>(start_at_ - now).count();
+          std::chrono::duration_cast<std::chrono::milliseconds>(NextStart() - now).count();
       timeout = rest < 0 ? 0 : std::min(timeout, static_cast<int>(rest) + 1);
     }
     if (poll(descriptors, 2, timeout) < 0 && errno != EINTR) {
@@ -179,7 +179,7 @@ void Keeper::Tick() {
   const auto now = Clock::now();
   if (ended_) return;
   if (worker_.pid < 0) {
-    if (now >= start_at_) StartWorker();
+    if (now >= NextStart()) StartWorker();
     return;
   }
   if (check_ >= 0 && now - check_started_ > kCheckTimeout) kill(check_, SIGKILL);

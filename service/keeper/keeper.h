@@ -78,6 +78,8 @@ class Keeper {
   int PollTimeout() const;
 
   // worker_supervision.cc
+  // start_at_, or later where children still work at what the last worker had not got.
+  Clock::time_point NextStart() const;
   void StartWorker();
   void WorkerEnded(int status);
   void WorkerIsReady();
@@ -130,7 +132,7 @@ class Keeper {
   std::deque<Clock::time_point> deaths_;
   std::deque<Clock::time_point> crashes_;
   int failed_starts_ = 0;
-  Clock::time_point start_at_;  // When the next worker is started, if there is none.
+  Clock::time_point start_at_;  // When the next worker is started, if there is none and it can be.
   int stop_signal_ = 0;
   bool hangup_ = false;  // SIGHUP came while no worker was ready for it.
   bool ended_ = false;

@@ -17,6 +17,11 @@ inline constexpr int kMaxFailedStarts = 5;
 // Before a worker is started after one that never became ready, times the number of those.
 inline constexpr std::chrono::milliseconds kStartDelay{200};
 
+// The next worker waits so long for the end of what the last one had asked for and not got: it
+// undoes a mount that was not complete, and must not do so while we still mount or unmount it. A
+// target on a file system that does not answer holds up nothing else for longer.
+inline constexpr std::chrono::seconds kUnfinishedTimeout{3};
+
 // A worker that is not ready after this time is killed. Most of it is for reading the lists of many
 // large backups from a slow disk.
 inline constexpr std::chrono::seconds kReadyTimeout{60};

@@ -70,6 +70,16 @@ void Keeper::StartWorker() {
   if (generation_ > 1) ++restarts_;
 }
 
+Keeper::Clock::time_point Keeper::NextStart() const {
+  for (const auto& [child, pending] : children_) {
+    const KeeperCall call = pending.request.call;
+    if (call == KeeperCall::kMount || call == KeeperCall::kEndConnection) {
+      return start_at_ + kUnfinishedTimeout;
+    }
+  }
+  return start_at_;
+}
+
 void Keeper::KillWorker(const char* why) {
   spdlog::error("keeper: killing worker {}: {}", worker_.pid, why);
   worker_.killed = true;

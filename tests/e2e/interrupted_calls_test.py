@@ -1,7 +1,10 @@
 """The worker dies in the middle of a Mount, an Unmount or a DeleteDiff, at a chosen system call: nothing is left half done."""
 
 import collections
+import concurrent.futures
+import os
 import shutil
+import signal
 
 from pbkfs_e2e import case, mounts, workers
 from pbkfs_e2e.daemon import mount_arguments
@@ -28,6 +31,10 @@ class InterruptedCalls(case.E2ECase):
         self.target = self.work / "a"
         self.diff = self.work / "diff"
 
+    def wait_for_next_worker(self, last):
+        workers.wait_for_worker(self.daemon.pid, other_than=last)
+        case.wait_until(self.daemon.is_ready, ANSWER_SECONDS, "the next worker having cleaned up")
+
     def kills_in(self, prepare, *arguments):
         """After prepare() runs the client, and kills the worker at one system call after the other; yields what the
         client said each time that it was killed."""
@@ -40,8 +47,7 @@ class InterruptedCalls(case.E2ECase):
                 if done.returncode == 0 and not killed:
                     self.report(f"{number - 1} kills at {name}")
                     break
-                workers.wait_for_worker(self.daemon.pid, other_than=kill.worker)
-                case.wait_until(self.daemon.is_ready, ANSWER_SECONDS, "the next worker having cleaned up")
+                self.wait_for_next_worker(kill.worker)
                 yield f"{name} {number}", done
             else:
                 self.fail(f"no end of {name}")
@@ -129,11 +135,28 @@ class InterruptedCalls(case.E2ECase):
                 done = self.daemon.cli("diff", "delete", "a")
             if done.returncode == 0 and not kill.killed():
                 break
-            workers.wait_for_worker(self.daemon.pid, other_than=kill.worker)
-            case.wait_until(self.daemon.is_ready, ANSWER_SECONDS, "the next worker having cleaned up")
+            self.wait_for_next_worker(kill.worker)
             self.assertFalse(diff.exists(), number)
         self.report(f"{number - 1} kills")
         self.assertGreater(number, 5)
+
+    def test_the_keeper_is_done_with_a_mount_before_the_next_worker_undoes_it(self):
+        # Its mount(2) and umount(2) are slow, so that the next worker would look in between.
+        arguments = mount_arguments(self.catalog.store, "node", self.catalog.ids[-1], self.target, diff=self.diff)
+        slowly = workers.Traced(self.daemon.pid, "mount,umount2", "delay_enter=1000000")
+        worker = workers.wait_for_worker(self.daemon.pid)
+        with slowly, concurrent.futures.ThreadPoolExecutor() as pool:
+            made = pool.submit(self.daemon.cli, *arguments)
+            case.wait_until(self.target.exists, ANSWER_SECONDS, "the target of the mount")
+            os.kill(worker, signal.SIGKILL)
+            self.assertEqual(6, made.result().returncode, made.result().stderr)
+            self.wait_for_next_worker(worker)
+        self.check_nothing_is_left("killed while the keeper mounts")
+        with workers.KillAt(self.daemon.pid, "renameat", 2) as kill, slowly:
+            done = self.daemon.cli(*arguments)
+            self.assertEqual(6, done.returncode, done.stderr)
+            self.wait_for_next_worker(kill.worker)
+        self.check_nothing_is_left("killed when it has mounted")
 
     def test_an_empty_diff_directory_is_empty_again(self):
         self.diff.mkdir(mode=0o700)

@@ -72,13 +72,12 @@ class Killer:
             self.kills += 1
 
 
-class KillAt:
-    """strace(1) kills the worker when one of its threads makes system call `name` for the `number`th time."""
+class Traced:
+    """strace(1) injects something into system call `name` of process `pid`, and of all that it starts."""
 
-    def __init__(self, keeper, name, number):
-        self.worker = wait_for_worker(keeper)
-        self._command = ["strace", "-f", "-o", "/dev/null", "-e", f"trace={name}", "-p", str(self.worker),
-                         "-e", f"inject={name}:signal=KILL:when={number}"]
+    def __init__(self, pid, name, injection):
+        self._command = ["strace", "-f", "-o", "/dev/null", "-e", f"trace={name}", "-p", str(pid),
+                         "-e", f"inject={name}:{injection}"]
         self._strace = None
 
     def __enter__(self):
@@ -86,12 +85,20 @@ class KillAt:
         # It says so when it has all threads.
         line = self._strace.stderr.readline()
         if "attached" not in line:
-            raise AssertionError(f"strace does not trace the worker: {line}{self._strace.stderr.read()}")
+            raise AssertionError(f"strace traces nothing: {line}{self._strace.stderr.read()}")
         return self
 
     def __exit__(self, *_):
         self._strace.terminate()
         self._strace.communicate()
+
+
+class KillAt(Traced):
+    """The worker is killed when one of its threads makes system call `name` for the `number`th time."""
+
+    def __init__(self, keeper, name, number):
+        self.worker = wait_for_worker(keeper)
+        super().__init__(self.worker, name, f"signal=KILL:when={number}")
 
     def killed(self):
         """Whether the worker is gone."""
