@@ -61,13 +61,6 @@ absl::Status CheckTarget(const MountPlan& plan) {
                    "target");
 }
 
-absl::StatusOr<std::optional<SettingList>> ReadDiffSettings(const std::string& diff, Io& io) {
-  PBKFS_ASSIGN_OR_RETURN(const std::unique_ptr<IoDir> directory, io.OpenDir(diff));
-  PBKFS_ASSIGN_OR_RETURN(const std::optional<v1::DiffBinding> binding, ReadBinding(*directory));
-  if (!binding.has_value() || !binding->prepared()) return std::nullopt;
-  return ParseSettings({binding->guards().begin(), binding->guards().end()});
-}
-
 // Whether a new diff has room in the directory `place`: tried with a file without a name, so that
 // nothing is changed, and nobody else's rules for reserved blocks, quotas and inodes are guessed.
 absl::Status CheckSpace(const std::string& place) {
@@ -100,14 +93,17 @@ absl::Status FillDiff(MountPlan* plan, Io& io) {
   const std::string& diff = plan->where.paths.diff;
   struct stat st;
   plan->diff_exists = lstat(diff.c_str(), &st) == 0;
-  const absl::StatusOr<bool> is_there = DiffStore::Check(io, diff, plan->identity);
-  if (!is_there.ok()) return DiffRefused(is_there.status(), diff);
-  plan->diff_is_new = !*is_there;
-  if (!plan->diff_is_new) {
-    PBKFS_ASSIGN_OR_RETURN(plan->diff_settings, ReadDiffSettings(diff, io));
-    if (plan->request.validate_only()) {
-      PBKFS_RETURN_IF_ERROR(DiffRefused(CheckContent(diff, *plan->image, io), diff));
-    }
+  const auto binding = DiffStore::Check(io, diff, plan->identity);
+  if (!binding.ok()) return DiffRefused(binding.status(), diff);
+  plan->diff_is_new = !binding->has_value();
+  if (!plan->diff_is_new && plan->request.validate_only()) {
+    const absl::Status whole = CheckContent(diff, *plan->image, io);
+    // Somebody deletes it at this moment.
+    plan->diff_is_new = absl::IsNotFound(whole);
+    if (!plan->diff_is_new) PBKFS_RETURN_IF_ERROR(DiffRefused(whole, diff));
+  }
+  if (!plan->diff_is_new && (*binding)->prepared()) {
+    plan->diff_settings = ParseSettings({(*binding)->guards().begin(), (*binding)->guards().end()});
   }
   const std::string place = plan->diff_exists ? diff : diff.substr(0, diff.rfind('/') + 1);
   if (plan->diff_is_new) PBKFS_RETURN_IF_ERROR(DiffRefused(CheckSpace(place), diff));

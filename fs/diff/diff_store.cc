@@ -21,6 +21,9 @@
 namespace pbkfs {
 namespace {
 
+// How often a diff may be deleted, or its empty directory be taken away, while it is being opened.
+constexpr int kOpenAttempts = 20;
+
 absl::StatusOr<std::unique_ptr<IoDir>> OpenOrMakeDir(IoDir& directory, const char* name) {
   const absl::Status made = directory.MakeDir(name, 0700);
   if (!made.ok() && ErrnoOf(made) != EEXIST) return made;
@@ -43,7 +46,10 @@ absl::StatusOr<std::unique_ptr<DiffStore>> DiffStore::Open(Io& io, const std::st
                                                            const DiffIdentity& identity) {
   absl::StatusOr<std::unique_ptr<DiffStore>> store = OpenOnce(io, path, identity);
   // Whoever deleted what was there has done so: the next attempt makes a new one.
-  if (ReasonOf(store.status()) == reason::kDiffNotFound) store = OpenOnce(io, path, identity);
+  for (int attempt = 1; attempt < kOpenAttempts; ++attempt) {
+    if (ReasonOf(store.status()) != reason::kDiffNotFound) break;
+    store = OpenOnce(io, path, identity);
+  }
   return store;
 }
 
@@ -51,7 +57,9 @@ absl::StatusOr<std::unique_ptr<DiffStore>> DiffStore::OpenOnce(Io& io, const std
                                                                const DiffIdentity& identity) {
   PBKFS_RETURN_IF_ERROR(MakeDiffDirectory(io, path));
   auto store = std::unique_ptr<DiffStore>(new DiffStore(io, path));
-  PBKFS_ASSIGN_OR_RETURN(store->directory_, io.OpenDir(path));
+  auto opened = io.OpenDir(path);
+  if (!opened.ok() && ErrnoOf(opened.status()) == ENOENT) return DiffIsGone(path);
+  PBKFS_ASSIGN_OR_RETURN(store->directory_, std::move(opened));
   PBKFS_ASSIGN_OR_RETURN(std::optional<v1::DiffBinding> binding, ReadBinding(*store->directory_));
   if (!binding.has_value()) {
     // Nothing is put into a directory that is somebody else's.
@@ -78,12 +86,14 @@ absl::Status DiffStore::OpenDirectories() {
   return absl::OkStatus();
 }
 
-absl::StatusOr<bool> DiffStore::Check(Io& io, const std::string& path,
-                                      const DiffIdentity& identity) {
+absl::StatusOr<std::optional<v1::DiffBinding>> DiffStore::Check(Io& io, const std::string& path,
+                                                                const DiffIdentity& identity) {
   auto directory = io.OpenDir(path);
-  if (!directory.ok() && ErrnoOf(directory.status()) == ENOENT) return false;
+  if (!directory.ok() && ErrnoOf(directory.status()) == ENOENT) {
+    return std::optional<v1::DiffBinding>();
+  }
   if (!directory.ok()) return directory.status();
-  PBKFS_ASSIGN_OR_RETURN(const auto binding, ReadBinding(**directory));
+  PBKFS_ASSIGN_OR_RETURN(auto binding, ReadBinding(**directory));
   if (binding.has_value()) {
     PBKFS_RETURN_IF_ERROR(CheckBinding(*binding, identity, path));
   } else {
@@ -92,7 +102,7 @@ absl::StatusOr<bool> DiffStore::Check(Io& io, const std::string& path,
   }
   PBKFS_ASSIGN_OR_RETURN(const bool locked, IsDiffLocked(**directory));
   if (locked) return DiffInUse(path);
-  return binding.has_value();
+  return binding;
 }
 
 absl::StatusOr<DiffState> DiffStore::Recover(const LowerTree& lower, uint64_t session_nonce) {

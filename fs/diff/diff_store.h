@@ -44,9 +44,10 @@ class DiffStore {
                                                              std::unique_ptr<IoDir> directory,
                                                              const std::string& path,
                                                              const DiffIdentity& identity);
-  // The checks of Open, changing nothing. Whether there is a diff that it would open; otherwise it
-  // would make one.
-  static absl::StatusOr<bool> Check(Io& io, const std::string& path, const DiffIdentity& identity);
+  // The checks of Open, changing nothing. The binding of the diff that it would open; nothing where
+  // it would make one.
+  static absl::StatusOr<std::optional<v1::DiffBinding>> Check(Io& io, const std::string& path,
+                                                              const DiffIdentity& identity);
   // Deletes the diff at `path`, damaged ones too, or an empty directory. Refuses one that is in use
   // (DIFF_IN_USE) and a directory that is not a diff, or holds anything else
   // (DIFF_BOUND_ELSEWHERE). May be called again after it was interrupted. NOT_FOUND

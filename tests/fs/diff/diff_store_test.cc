@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include <atomic>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -136,6 +137,24 @@ TEST_F(DiffStoreTest, OpeningWhatSomebodyElseHasJustDeletedMakesANewOne) {
   EXPECT_TRUE(std::filesystem::exists(path() + "/binding.json"));
 }
 
+TEST_F(DiffStoreTest, OpeningBesideDeletionsOpensOrFindsTheDiffInUse) {
+  std::atomic<bool> done{false};
+  std::thread deleter([&] {
+    while (!done) DiffStore::Delete(PosixIo(), path()).IgnoreError();
+  });
+  int opened = 0;
+  for (int i = 0; i < 1000; ++i) {
+    for (const absl::Status& status : {DiffStore::Check(PosixIo(), path(), Identity()).status(),
+                                       DiffStore::Open(PosixIo(), path(), Identity()).status()}) {
+      opened += status.ok() ? 1 : 0;
+      EXPECT_TRUE(status.ok() || ReasonOf(status) == "DIFF_IN_USE") << status;
+    }
+  }
+  done = true;
+  deleter.join();
+  EXPECT_GT(opened, 0);
+}
+
 TEST_F(DiffStoreTest, DeleteTakesADamagedDiffButNothingThatIsNotOfADiff) {
   ASSERT_TRUE(DiffStore::Open(PosixIo(), path(), Identity()).ok());
   std::ofstream(path() + "/binding.json") << "{";
@@ -194,15 +213,15 @@ class CutOffDeletionTest : public DiffStoreTest {
 
   // Whole, or a new one is made: nothing in between.
   void ExpectItOpens(SimIo& io) {
-    const auto is_there = DiffStore::Check(io, kPath, Identity());
-    ASSERT_TRUE(is_there.ok()) << is_there.status();
+    const auto binding = DiffStore::Check(io, kPath, Identity());
+    ASSERT_TRUE(binding.ok()) << binding.status();
     auto store = DiffStore::Open(io, kPath, Identity());
     ASSERT_TRUE(store.ok()) << store.status();
-    EXPECT_EQ((*store)->prepared(), *is_there);
+    EXPECT_EQ((*store)->prepared(), binding->has_value());
     const auto state = (*store)->Recover(lower_, 2);
     ASSERT_TRUE(state.ok()) << state.status();
     // The numbers of its data files are never used again.
-    EXPECT_EQ(state->next_ino > kFirstNewIno, *is_there);
+    EXPECT_EQ(state->next_ino > kFirstNewIno, binding->has_value());
   }
 
   static void ExpectItSaysWhatItIs(SimIo& io) {
@@ -258,12 +277,12 @@ TEST_F(CutOffDeletionTest, ADiffWhoseDeletionDiedIsWholeOrDeleted) {
 TEST_F(CutOffDeletionTest, ADeletionThatDiedIsEndedByTheNextProcess) {
   DieAtEachStep(3, [&](SimIo& io) {
     io.Revive();
-    const auto is_there = DiffStore::Check(io, kPath, Identity());
-    ASSERT_TRUE(is_there.ok()) << is_there.status();
+    const auto binding = DiffStore::Check(io, kPath, Identity());
+    ASSERT_TRUE(binding.ok()) << binding.status();
     DiffStore::FinishDeletions(io, "/diffs");
     // What was not begun is not ended either.
-    EXPECT_EQ(IsThere(io), *is_there);
-    if (*is_there) ExpectItOpens(io);
+    EXPECT_EQ(IsThere(io), binding->has_value());
+    if (binding->has_value()) ExpectItOpens(io);
   });
 }
 
