@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import time
@@ -14,7 +15,7 @@ from pbkfs_e2e.synthetic import SyntheticCatalog
 
 try:
     import grpc
-    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+    from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message_factory
 except ImportError:
     grpc = None
 
@@ -297,6 +298,35 @@ class Reflection(ApiClient):
                                             response_deserializer=answer_type.FromString)
         mount, = call(factory.GetPrototype(method.input_type)(), timeout=WAIT_SECONDS).mounts
         self.assertEqual(("a", self.catalog.ids[-1]), (mount.mount_id, mount.backup_id))
+
+
+class ReferenceExamples(ApiClient):
+    def test_the_requests_that_are_shown_for_grpcurl(self):
+        """grpcurl is not in Debian; what it is shown to send is sent here, as it is printed but for the two paths."""
+        text = (api.PROTO / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
+        text = text.replace("/backup/pg", str(self.catalog.store)).replace("/mnt/rescue", str(self.work / "rescue"))
+        text = text.replace('"main"', f'"{self.catalog.instance}"')
+        examples = re.findall(r"^    api -d '(.*)' +(\S+)/(\S+)$", text, flags=re.MULTILINE)
+        self.assertEqual(text.count("api -d"), len(examples))
+        services = {**api.declared_services(),
+                    "grpc.health.v1.Health": api.module("grpc.health.v1.health_pb2").DESCRIPTOR.services_by_name["Health"]}
+        answers = {}
+        for request, service, method in examples:
+            described = services[service].methods_by_name[method]
+            classes = message_factory.MessageFactory()
+            message = json_format.Parse(request, classes.GetPrototype(described.input_type)())
+            kind = self.api.channel.unary_stream if described.server_streaming else self.api.channel.unary_unary
+            call = kind(f"/{service}/{method}", type(message).SerializeToString,
+                        classes.GetPrototype(described.output_type).FromString)
+            answer = call(message, timeout=WAIT_SECONDS)
+            answers[method] = next(answer) if described.server_streaming else answer
+            if described.server_streaming:
+                answer.cancel()
+        self.assertEqual(self.catalog.ids, [backup.backup_id for backup in answers["ListBackups"].backups])
+        self.assertEqual(("rescue", 104), (answers["Mount"].mount_id, answers["Mount"].owner.uid))
+        self.assertEqual(1, answers["Check"].status)
+        self.assertEqual("rescue", answers["WatchStats"].mounts[0].mount_id)
+        self.assertTrue(answers["Unmount"].was_mounted)
 
 
 class GrpcJs(ApiClient):

@@ -457,50 +457,6 @@ class CliErrors(case.E2ECase):
                 self.assertNotIn("\033", self.on_a_terminal(*arguments, **variables))
         self.assertNotIn("\033", self.daemon.cli(*arguments).stdout)
 
-    # Completion, in the shells themselves.
-
-    def complete_in_bash(self, *words):
-        script = (f'source <("$PBKFS" completion bash)\nCOMP_WORDS=(pbkfs {" ".join(words)})\n'
-                  'COMP_CWORD=$((${#COMP_WORDS[@]} - 1))\n'
-                  '_pbkfs "$PBKFS"\nprintf "%s\\n" "${COMPREPLY[@]}"')
-        done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=WAIT_SECONDS,
-                              env={**os.environ, "PBKFS": build_dir() / "client" / "pbkfs",
-                                   "PBKFS_ADDRESS": self.daemon.address})
-        self.assertEqual((0, ""), (done.returncode, done.stderr))
-        return done.stdout.split()
-
-    def complete_in_zsh(self, *words):
-        script = ('compdef() { :; }\ncompset() { :; }\n_files() { print directories; }\n_users() { print users; }\n'
-                  'compadd() { while [[ $1 != -- ]]; do shift; done; shift; print -l -- "$@"; }\n'
-                  'source <("$PBKFS" completion zsh)\n'
-                  f'words=("$PBKFS" {" ".join(words)})\nCURRENT=${{#words}}\n_pbkfs')
-        done = subprocess.run(["zsh", "-f", "-c", script], capture_output=True, text=True, timeout=WAIT_SECONDS,
-                              env={**os.environ, "PBKFS": build_dir() / "client" / "pbkfs",
-                                   "PBKFS_ADDRESS": self.daemon.address})
-        self.assertEqual((0, ""), (done.returncode, done.stderr))
-        return done.stdout.split()
-
-    def test_completion(self):
-        self.assertEqual(0, self.mount().returncode)
-        store = str(self.catalog.store)
-        shells = [("bash", self.complete_in_bash)]
-        self.need(shutil.which("zsh"), "zsh is not installed")
-        shells.append(("zsh", self.complete_in_zsh))
-        for name, complete in shells:
-            for expected, words in (
-                    (["unmount"], ["unm"]), (["status", "reload", "upgrade", "dump", "log-level"], ["daemon", '""']),
-                    (["--catalog-lock"], ["mount", "--cat"]), (["auto"], ["mount", "--catalog-lock", "a"]),
-                    (["t"], ["unmount", '""']), (["node"], ["mount", "--store", store, "--instance", '""']),
-                    (["latest", *self.catalog.ids],
-                     ["mount", "--store", store, "--instance", "node", "--backup", '""'])):
-                with self.subTest(shell=name, words=words):
-                    self.assertEqual(expected, complete(*words))
-        self.assertEqual(["auto"], self.complete_in_bash("mount", "--catalog-lock", "=", "a"))
-        self.assertIn(str(self.work), self.complete_in_bash("mount", "--store", str(self.work)[:-1]))
-        self.assertIn("root", self.complete_in_bash("mount", "--owner", "roo"))
-        self.assertEqual(["--catalog-lock=auto"], self.complete_in_zsh("mount", "--catalog-lock=a"))
-        self.assertEqual(["directories"], self.complete_in_zsh("mount", "--store", "/"))
-
     def test_json_and_tables_of_every_command(self):
         mount = self.daemon.mount(self.catalog.store, "node", None, self.target, diff=self.diff)
         for key in ("mountId", "backupId", "target", "diffDir", "owner", "chain", "startCommand", "createTime"):
