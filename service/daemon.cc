@@ -217,7 +217,8 @@ absl::Status RunDaemon(const DaemonOptions& options, v1::DaemonConfig config,
     PBKFS_RETURN_IF_ERROR(client->Resumed());
   }
   locker.StartCleaningUp();
-  const StatsSource stats(manager, figures);
+  const UniqueFd no_memory;
+  const StatsSource stats(manager, figures, client == nullptr ? no_memory : client->figures());
   const auto sample_all = [&stats] { return *stats.Sample(""); };
   StatsStreams streams({[&stats](const std::string& id) { return stats.Sample(id); },
                         [&manager](const std::string& id) { return manager.Find(id) != nullptr; }},

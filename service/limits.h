@@ -90,6 +90,8 @@ inline constexpr size_t kMaxSettingBytes = 64 << 10;
 // not answered for 4 s counts as failed.
 inline constexpr std::chrono::milliseconds kHealthProbePeriod{2000};
 inline constexpr std::chrono::milliseconds kHealthProbeOverdue{4000};
+// What is counted for the daemon as a whole is lost with a worker for this time at most.
+inline constexpr std::chrono::seconds kKeepFiguresPeriod{1};
 // Each takes a thread.
 inline constexpr uint32_t kMaxHealthWatchers = 256;
 // How often Health.Watch looks for a change and for a caller that went away.

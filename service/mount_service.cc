@@ -39,7 +39,10 @@ grpc::Status MountServiceImpl::Unmount(grpc::ServerContext* context,
   RpcCall call(gate_, *context, "MountService.Unmount", request);
   const auto cancelled = [context] { return context->IsCancelled(); };
   return call.Run([&](const Caller& caller) {
-    return Take(manager_.Unmount(*request, caller, cancelled), response);
+    const absl::Status done = Take(manager_.Unmount(*request, caller, cancelled), response);
+    // What the mount has done counts for the daemon from now on.
+    stats_.Keep();
+    return done;
   });
 }
 

@@ -1,5 +1,6 @@
 #include "service/proto_convert.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
@@ -69,6 +70,20 @@ void ToProto(absl::Span<const double> bounds, absl::Span<const uint64_t> buckets
 
 void ToProto(const Histogram& histogram, v1::DurationHistogram* out) {
   ToProto(Histogram::kBounds, histogram.buckets, histogram.sum_seconds, out);
+}
+
+void AddDurations(const v1::DurationHistogram& from, v1::DurationHistogram* to) {
+  if (to->buckets().empty()) {
+    *to = from;
+    return;
+  }
+  if (!std::equal(to->bounds().begin(), to->bounds().end(), from.bounds().begin(),
+                  from.bounds().end()) ||
+      to->buckets_size() != from.buckets_size()) {
+    return;
+  }
+  for (int i = 0; i < to->buckets_size(); ++i) to->set_buckets(i, to->buckets(i) + from.buckets(i));
+  to->set_sum_seconds(to->sum_seconds() + from.sum_seconds());
 }
 
 void ToProto(const PendingFigures& pending, v1::PendingStats* out) {

@@ -26,6 +26,8 @@ void ToProto(const IoSnapshot& io, v1::PageErrors* out);
 void ToProto(absl::Span<const double> bounds, absl::Span<const uint64_t> buckets,
              double sum_seconds, v1::DurationHistogram* out);
 void ToProto(const Histogram& histogram, v1::DurationHistogram* out);
+// Adds what `from` counted, but where the buckets are others: then `to` stays.
+void AddDurations(const v1::DurationHistogram& from, v1::DurationHistogram* to);
 void ToProto(const PendingFigures& pending, v1::PendingStats* out);
 void ToProto(const DiffFigures& diff, v1::DiffStats* out);
 void ToProto(const FuseFigures& fuse, v1::FuseStats* out);

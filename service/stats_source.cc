@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "service/limits.h"
 #include "service/metrics/mount_state.h"
 #include "service/proto_convert.h"
 
@@ -36,16 +37,9 @@ void FillMount(const LiveMount& mount, v1::MountStats* stats) {
 void AddLatency(const std::map<std::string, FuseFigures::Latency>& latency,
                 google::protobuf::Map<std::string, v1::DurationHistogram>* total) {
   for (const auto& [op, added] : latency) {
-    v1::DurationHistogram& sum = (*total)[op];
-    if (sum.buckets().empty()) {
-      ToProto(FuseLatencyBounds(), added.buckets, added.sum_seconds, &sum);
-      continue;
-    }
-    for (size_t i = 0; i < added.buckets.size(); ++i) {
-      const int bucket = static_cast<int>(i);
-      sum.set_buckets(bucket, sum.buckets(bucket) + added.buckets[i]);
-    }
-    sum.set_sum_seconds(sum.sum_seconds() + added.sum_seconds);
+    v1::DurationHistogram durations;
+    ToProto(FuseLatencyBounds(), added.buckets, added.sum_seconds, &durations);
+    AddDurations(durations, &(*total)[op]);
   }
 }
 
@@ -71,7 +65,7 @@ void FillCaches(const ImageCacheFigures& caches, v1::DaemonStats* daemon) {
 absl::StatusOr<v1::StatsResponse> StatsSource::Sample(const std::string& mount_id) const {
   v1::StatsResponse response;
   ToProto(absl::Now(), response.mutable_sampled_at());
-  const MountsSnapshot mounts = manager_.Snapshot();
+  const MountsSnapshot mounts = FillCounters(response.mutable_daemon());
   for (const auto& mount : mounts.live) {
     if (mount_id.empty() || mount->id() == mount_id) FillMount(*mount, response.add_mounts());
   }
@@ -80,21 +74,31 @@ absl::StatusOr<v1::StatsResponse> StatsSource::Sample(const std::string& mount_i
   return response;
 }
 
-void StatsSource::FillDaemon(const MountsSnapshot& mounts, v1::DaemonStats* daemon) const {
-  daemon->set_version(PBKFS_VERSION);
-  daemon->set_worker_restarts(manager_.WorkerRestarts());
-  ToProto(manager_.Uptime(), daemon->mutable_uptime());
+StatsSource::StatsSource(const MountManager& manager, const RpcFigures& rpc, const UniqueFd& memory)
+    : manager_(manager), rpc_(rpc), carried_(memory) {
+  if (!memory.valid()) return;
+  keeper_ = std::thread([this] {
+    while (next_.WaitFor(kKeepFiguresPeriod)) Keep();
+  });
+}
+
+StatsSource::~StatsSource() {
+  next_.Stop();
+  if (keeper_.joinable()) keeper_.join();
+}
+
+void StatsSource::Keep() const {
+  v1::DaemonStats daemon;
+  FillCounters(&daemon);
+}
+
+MountsSnapshot StatsSource::FillCounters(v1::DaemonStats* daemon) const {
+  // Held until they are kept, so that what is kept does not go back.
+  MutexLock lock(&mutex_);
+  MountsSnapshot mounts = manager_.Snapshot();
   FillCaches(manager_.CacheFigures(), daemon);
-  daemon->set_mounts(mounts.live.size());
-  // All states are always there, so that a graph shows a zero and not a gap.
-  auto& states = *daemon->mutable_mounts_by_state();
-  for (const char* state : {"creating", "active", "draining", "failed"}) states[state] = 0;
-  states["creating"] = mounts.creating;
+  // Of the mounts that are gone: those of the others are carried with the mounts.
   AddLatency(mounts.retired_latency, daemon->mutable_fuse_request_durations());
-  for (const auto& mount : mounts.live) {
-    ++states[std::string(StateName(mount->Describe().state()))];
-    AddLatency(mount->FuseLatency(), daemon->mutable_fuse_request_durations());
-  }
   ToProto(mounts.mount_durations, daemon->mutable_mount_durations());
   const RpcFigures::Snapshot calls = rpc_.Get();
   for (const auto& [call, count] : calls.requests) {
@@ -102,6 +106,23 @@ void StatsSource::FillDaemon(const MountsSnapshot& mounts, v1::DaemonStats* daem
   }
   for (const auto& [method, durations] : calls.durations) {
     ToProto(durations, &(*daemon->mutable_rpc_durations())[method]);
+  }
+  carried_.AddEarlier(daemon);
+  return mounts;
+}
+
+void StatsSource::FillDaemon(const MountsSnapshot& mounts, v1::DaemonStats* daemon) const {
+  daemon->set_version(PBKFS_VERSION);
+  daemon->set_worker_restarts(manager_.WorkerRestarts());
+  ToProto(manager_.Uptime(), daemon->mutable_uptime());
+  daemon->set_mounts(mounts.live.size());
+  // All states are always there, so that a graph shows a zero and not a gap.
+  auto& states = *daemon->mutable_mounts_by_state();
+  for (const char* state : {"creating", "active", "draining", "failed"}) states[state] = 0;
+  states["creating"] = mounts.creating;
+  for (const auto& mount : mounts.live) {
+    ++states[std::string(StateName(mount->Describe().state()))];
+    AddLatency(mount->FuseLatency(), daemon->mutable_fuse_request_durations());
   }
 }
 

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -55,6 +56,8 @@ absl::StatusOr<std::unique_ptr<Keeper>> Keeper::Create(const KeeperOptions& opti
     PBKFS_ASSIGN_OR_RETURN(UniqueFd listener, ListenAt(address));
     keeper->listeners_.push_back(std::move(listener));
   }
+  keeper->figures_.Reset(memfd_create("pbkfs-figures", MFD_CLOEXEC));
+  if (!keeper->figures_.valid()) return ErrnoError(errno, "memory for counters");
   SetOomScore(kKeeperOomScore);
   return keeper;
 }

@@ -118,6 +118,7 @@ class Keeper {
   int oom_score_ = 0;         // That the worker gets.
   UniqueFd signals_;
   std::vector<UniqueFd> listeners_;
+  UniqueFd figures_;  // Memory that workers keep their counters in.
   Worker worker_;
   uint64_t generation_ = 0;  // Of the worker.
   uint64_t restarts_ = 0;    // Since the start, but the first.

@@ -97,6 +97,7 @@ void Keeper::Handle(KeeperMessage request) {
 void Keeper::AnswerHello(const KeeperMessage& request) {
   KeeperMessage answer = AnswerTo(request);
   answer.number = restarts_;
+  answer.descriptors.push_back(Duplicate(figures_));
   for (const UniqueFd& listener : listeners_) answer.descriptors.push_back(Duplicate(listener));
   SendMessage(worker_.socket.get(), answer).IgnoreError();
 }

@@ -3,6 +3,7 @@
 //
 //   version  VERSIONS                                as HandoverVersions says
 //   worker   PID SOCKET GENERATION RESTARTS OOM_SCORE
+//   figures  FD
 //   listener FD
 //   mount    ID TARGET FLAGS ESTABLISHED FD FD FD FD FD REASON     -1 = no descriptor
 #include <fcntl.h>
@@ -42,6 +43,7 @@ std::string Keeper::SaveState() const {
   std::string text = absl::StrCat("version\t", HandoverVersions(), "\n");
   absl::StrAppend(&text, "worker\t", worker_.pid, "\t", worker_.socket.get(), "\t", generation_,
                   "\t", restarts_, "\t", oom_score_, "\n");
+  absl::StrAppend(&text, "figures\t", figures_.get(), "\n");
   for (const UniqueFd& listener : listeners_) {
     absl::StrAppend(&text, "listener\t", listener.get(), "\n");
   }
@@ -67,6 +69,8 @@ absl::Status Keeper::LoadState(const std::string& state) {
           !absl::SimpleAtoi(fields[5], &oom_score_)) {
         return Unreadable(line);
       }
+    } else if (fields[0] == "figures" && fields.size() == 2) {
+      if (!TakeDescriptor(fields[1], &figures_)) return Unreadable(line);
     } else if (fields[0] == "listener" && fields.size() == 2) {
       if (!TakeDescriptor(fields[1], &listeners_.emplace_back())) return Unreadable(line);
     } else if (fields[0] == "mount" && fields.size() == 6 + HeldMount::kDescriptors) {

@@ -48,6 +48,9 @@ absl::StatusOr<std::unique_ptr<KeeperClient>> KeeperClient::Connect(UniqueFd soc
   hello.call = KeeperCall::kHello;
   PBKFS_ASSIGN_OR_RETURN(KeeperMessage answer, client->Call(std::move(hello)));
   client->restarts_ = answer.number;
+  if (answer.descriptors.empty()) return absl::InternalError("the keeper holds no memory");
+  client->figures_ = std::move(answer.descriptors.front());
+  answer.descriptors.erase(answer.descriptors.begin());
   client->listeners_ = std::move(answer.descriptors);
   return client;
 }

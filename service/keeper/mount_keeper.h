@@ -58,6 +58,8 @@ class KeeperClient final : public MountKeeper {
 
   // The sockets to accept connections from.
   std::vector<UniqueFd> TakeListeners() { return std::move(listeners_); }
+  // Memory for what is counted, empty for the first worker.
+  const UniqueFd& figures() const { return figures_; }
   // The mounts that are held, with the descriptors as the keeper has them.
   absl::StatusOr<std::vector<HeldMount>> Held();
   absl::Status Resumed();
@@ -87,6 +89,7 @@ class KeeperClient final : public MountKeeper {
 
   const UniqueFd socket_;
   std::vector<UniqueFd> listeners_;
+  UniqueFd figures_;
   uint64_t restarts_ = 0;
   Mutex mutex_;
   CondVar answered_;

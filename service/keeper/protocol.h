@@ -15,7 +15,7 @@
 namespace pbkfs {
 
 // Grows when the meaning of a message changes. Keeper and worker refuse each other otherwise.
-inline constexpr uint32_t kKeeperProtocolVersion = 2;
+inline constexpr uint32_t kKeeperProtocolVersion = 3;
 
 enum class KeeperCall : uint32_t {
   kHello = 1,      // First message of a worker.

@@ -264,6 +264,7 @@ void Keeper::ReplaceSelf() {
     if (fd.valid()) kept.push_back(fd.get());
   };
   keep(worker_.socket);
+  keep(figures_);
   for (const UniqueFd& listener : listeners_) keep(listener);
   for (const auto& [id, mount] : mounts_) {
     for (const UniqueFd& fd : mount.descriptors) keep(fd);

@@ -21,6 +21,7 @@ from pbkfs_e2e.synthetic import SyntheticCatalog
 PGBENCH_SECONDS = 60 if case.FULL_TIER else 10
 # Generous: a loaded machine may be slow, but nothing may hang.
 ANSWER_SECONDS = 60
+MOUNT_CALLS = 'pbkfs_rpc_requests_total{method="MountService.Mount",code="OK"}'
 
 
 def replace_program(program, source):
@@ -45,9 +46,9 @@ class Restart(case.E2ECase):
         workers.wait_for_worker(self.daemon.pid, other_than=killed)
         case.wait_until(lambda: self.daemon.cli("list").returncode == 0, ANSWER_SECONDS, "an answer of the API")
 
-    def counters_of_mounts(self):
+    def counters(self):
         return {name: value for name, value in self.daemon.metrics().items()
-                if 'mount="' in name and re.search(r"_(total|count|sum|bucket)\{", name)}
+                if re.search(r"_(total|count|sum|bucket)(\{|$)", name)}
 
     def restart_counter(self):
         return self.daemon.metrics()["pbkfs_worker_restarts_total"]
@@ -61,7 +62,14 @@ class Restart(case.E2ECase):
             held.flush()
             (target / "held").unlink()
             written = int(self.daemon.stats("a")["io"]["writtenBytes"])
-            counters = self.counters_of_mounts()
+            for path in (target / "base").rglob("*"):
+                if path.is_file():
+                    path.read_bytes()
+            counters = self.counters()
+            for name in (MOUNT_CALLS, 'pbkfs_rpc_duration_seconds_count{method="MountService.Mount"}',
+                         "pbkfs_mount_duration_seconds_count"):
+                self.assertEqual(1, counters[name], name)
+            self.assertGreater(sum(daemon.series(counters, "pbkfs_decoded_pages_total").values()), 0)
             self.kill_and_wait()
             held.write(b" after")
             held.flush()
@@ -71,8 +79,9 @@ class Restart(case.E2ECase):
         made.pop("catalogLocked"), after[0].pop("catalogLocked", None)
         self.assertEqual([made], after)
         self.assertGreaterEqual(int(self.daemon.stats("a")["io"]["writtenBytes"]), written + 6)
-        for name, value in self.counters_of_mounts().items():
-            self.assertGreaterEqual(value, counters.get(name, 0), f"{name} went back")
+        now = self.counters()
+        for name, value in counters.items():
+            self.assertGreaterEqual(now[name], value, f"{name} went back")
         self.assertGreater(len(counters), 20)
         self.assertEqual(1, self.restart_counter())
         again = self.mount("a", "--set", "work_mem=8MB")
@@ -246,6 +255,7 @@ class RestartLimits(case.E2ECase):
         shutil.copy(self.daemon.program, program)
         self.restart_daemon(program=program)
         self.mount("a")
+        self.assertEqual(1, self.daemon.metrics()[MOUNT_CALLS])
         keeper = self.daemon.pid
         with open(self.work / "a" / "held", "w+b", buffering=0) as held:
             held.write(b"one")
@@ -276,6 +286,10 @@ class RestartLimits(case.E2ECase):
             os.kill(keeper, signal.SIGUSR2)
             case.wait_until(lambda: "no upgrade" in self.daemon.log_tail(), ANSWER_SECONDS, "the refusal")
             self.assertEqual(before, workers.wait_for_worker(keeper))
+        killed = workers.kill_worker(keeper)
+        workers.wait_for_worker(keeper, other_than=killed)
+        case.wait_until(lambda: self.daemon.cli("list").returncode == 0, ANSWER_SECONDS, "an answer of the API")
+        self.assertEqual(1, self.daemon.metrics()[MOUNT_CALLS], "what was shown before all that is kept")
         self.daemon.unmount("a")
 
     def test_upgrade_by_the_api(self):
