@@ -101,8 +101,8 @@ class LiveMount {
   bool Healthy() const;
   // Seconds that Create took.
   absl::Duration build_time() const { return build_time_; }
-  // The kernel's side is gone, and the process died before it had finished: Unmount does the rest.
-  bool half_unmounted() const { return half_unmounted_; }
+  // A worker that died had begun to unmount it: Unmount does the rest.
+  bool unmount_was_begun() const { return half_unmounted_ || unmounting_; }
 
   // The kernel's version of the FUSE protocol, "7.45".
   const std::string& fuse_protocol() const { return fuse_protocol_; }
@@ -162,11 +162,12 @@ class LiveMount {
   bool made_target_ = false;
   bool opened_diff_ = false;
   bool mounted_ = false;
-  bool half_unmounted_ = false;
-  v1::Unmounting intention_;    // As the record has it.
-  bool failed_ = false;         // It could not go on; there are no objects.
-  std::string failure_;         // Why.
-  std::vector<UniqueFd> held_;  // What the keeper gets of the diff, until it has it.
+  bool half_unmounted_ = false;  // The kernel's side is gone.
+  bool unmounting_ = false;      // The keeper is still at it.
+  v1::Unmounting intention_;     // As the record has it.
+  bool failed_ = false;          // It could not go on; there are no objects.
+  std::string failure_;          // Why.
+  std::vector<UniqueFd> held_;   // What the keeper gets of the diff, until it has it.
   std::string fuse_protocol_;
   MountInfoEntry mount_info_;  // As it was right after mount(2).
 

@@ -34,6 +34,7 @@ absl::StatusOr<std::shared_ptr<LiveMount>> LiveMount::Resume(const v1::MountReco
   mount->opened_diff_ = true;
   mount->made_target_ = record.made_target();
   mount->half_unmounted_ = unmounted;
+  mount->unmounting_ = held.Has(kHeldUnmounting);
   mount->mounted_ = !unmounted;
   mount->intention_ = record.unmounting();
   absl::Status status = again.status();

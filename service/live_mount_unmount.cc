@@ -111,7 +111,7 @@ absl::Status LiveMount::EndSession() {
 
 v1::Unmounting LiveMount::Intention(const UnmountOptions& options) const {
   // What a worker that died had begun is done as it was asked to.
-  v1::Unmounting intention = half_unmounted_ ? intention_ : v1::Unmounting();
+  v1::Unmounting intention = unmount_was_begun() ? intention_ : v1::Unmounting();
   if (options.delete_diff) intention.set_delete_diff(true);
   if (options.keep_record && plan_.request.restore()) intention.set_comes_back(true);
   return intention;

@@ -116,7 +116,7 @@ void MountManager::StartRestoring() {
 
 void MountManager::Restore(const std::vector<v1::MountRecord>& records) {
   for (const auto& mount : Mounts()) {
-    if (!mount->half_unmounted()) continue;
+    if (!mount->unmount_was_begun()) continue;
     v1::UnmountRequest request;
     request.set_mount_id(mount->id());
     const auto response = Unmount(request, Caller::Daemon());

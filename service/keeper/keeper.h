@@ -105,6 +105,8 @@ class Keeper {
   void ChildEnded(Pending pending, int exit_code);
   void EndConnection(HeldMount& mount, const std::string& why, bool force);
   HeldMount* Find(const std::string& id);
+  // The umount(2) of `id` that a worker asked for which is gone; null where there is none.
+  Pending* UnmountOfTheDead(const std::string& id);
 
   // keeper_state.cc
   std::string SaveState() const;

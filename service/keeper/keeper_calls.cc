@@ -44,6 +44,15 @@ HeldMount* Keeper::Find(const std::string& id) {
   return found == mounts_.end() ? nullptr : &found->second;
 }
 
+Keeper::Pending* Keeper::UnmountOfTheDead(const std::string& id) {
+  for (auto& [child, pending] : children_) {
+    const KeeperMessage& request = pending.request;
+    const bool waits = pending.worker_generation == generation_;
+    if (request.call == KeeperCall::kUnmount && request.id == id && !waits) return &pending;
+  }
+  return nullptr;
+}
+
 void Keeper::Answer(const KeeperMessage& request, int error) {
   KeeperMessage answer = AnswerTo(request);
   answer.error = error;
@@ -111,6 +120,7 @@ void Keeper::AnswerHeld(const KeeperMessage& request) {
   answer.id = mount.id;
   answer.target = mount.target;
   answer.flags = mount.flags;
+  if (UnmountOfTheDead(mount.id) != nullptr) answer.flags |= kHeldUnmounting;
   answer.text = mount.reason;
   for (const UniqueFd& fd : mount.descriptors) {
     if (fd.valid()) answer.descriptors.push_back(Duplicate(fd));
@@ -154,6 +164,11 @@ void Keeper::StartUnmount(KeeperMessage request) {
   const HeldMount* mount = Find(request.id);
   if (mount == nullptr) return Answer(request, ENOENT);
   if (mount->Has(kHeldUnmounted)) return Answer(request, 0);
+  Pending* under_way = UnmountOfTheDead(request.id);
+  if (under_way != nullptr && under_way->request.number == request.number) {
+    *under_way = {std::move(request), true, generation_};
+    return;
+  }
   const std::string target = mount->target;
   const bool detach = request.number == static_cast<uint64_t>(UnmountMode::kDetached);
   const absl::StatusOr<pid_t> child = RunInChild([&] {

@@ -43,6 +43,9 @@ enum HeldFlags : uint32_t {
   kHeldNoResend = 2,   // Its kernel can't send requests again: it ends with its worker.
   kHeldUnmounted = 4,  // The kernel's side is gone; the worker has to finish.
   kHeldFailed = 8,     // Its connection was ended; `text` tells why.
+  // Of an answer: it is being unmounted for a worker that died. Whoever asks for the same gets the
+  // end of that.
+  kHeldUnmounting = 16,
 };
 
 struct KeeperMessage {

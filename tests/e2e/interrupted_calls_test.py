@@ -158,6 +158,21 @@ class InterruptedCalls(case.E2ECase):
             self.wait_for_next_worker(kill.worker)
         self.check_nothing_is_left("killed when it has mounted")
 
+    def test_an_unmount_that_the_keeper_ends_after_the_death_of_the_worker_is_finished(self):
+        self.mount()
+        worker = workers.wait_for_worker(self.daemon.pid)
+        with workers.Traced(self.daemon.pid, "umount2", "delay_enter=1000000"), \
+                concurrent.futures.ThreadPoolExecutor() as pool:
+            ended = pool.submit(self.daemon.cli, "unmount", "a", "--delete-diff")
+            case.wait_until(lambda: self.daemon.call("list")["mounts"][0]["state"] == "MOUNT_STATE_DRAINING",
+                            ANSWER_SECONDS, "the unmount having begun")
+            os.kill(worker, signal.SIGKILL)
+            self.assertEqual(6, ended.result().returncode, ended.result().stderr)
+            self.wait_for_next_worker(worker)
+            case.wait_until(lambda: not mounts.is_mounted(self.target), ANSWER_SECONDS, "the end of the keeper's umount(2)")
+            case.wait_until(lambda: not self.daemon.call("list").get("mounts"), ANSWER_SECONDS, "the end of the mount")
+        self.check_nothing_is_left("killed while the keeper unmounts")
+
     def test_an_empty_diff_directory_is_empty_again(self):
         self.diff.mkdir(mode=0o700)
         with workers.KillAt(self.daemon.pid, "renameat", 2):
