@@ -133,7 +133,8 @@ std::string UnmountText(const v1::UnmountResponse& response) {
 }
 
 std::string UnmountNextStep(const v1::UnmountResponse& response) {
-  if (response.diff_dir().empty() || response.diff_deleted()) return "";
+  if (!response.was_mounted() && response.diff_dir().empty()) return "pbkfs list shows the mounts";
+  if (response.diff_deleted()) return "";
   return absl::StrCat("mount the backup with --diff ", Printable(response.diff_dir()),
                       " to go on, or throw the changes away: pbkfs diff delete ",
                       Printable(response.diff_dir()));

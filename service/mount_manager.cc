@@ -28,9 +28,8 @@ absl::Status Pending(const std::string& mount_id) {
 
 absl::Status Incompatible(const std::string& mount_id, absl::string_view what) {
   return ReasonError(absl::StatusCode::kAlreadyExists, reason::kMountIncompatible,
-                     absl::StrCat(what, " '", mount_id,
-                                  "' is mounted with other parameters; unmount it first, or choose "
-                                  "another id and target"));
+                     absl::StrCat("mount '", mount_id, "' ", what,
+                                  "; unmount it first, or choose another id and target"));
 }
 
 absl::Status Cancelled(const std::string& mount_id) {
@@ -133,33 +132,27 @@ absl::StatusOr<std::shared_ptr<LiveMount>> MountManager::FindExisting(
     if (!same_id && slot.request.target() != request.target()) continue;
     if (slot.pending) return Pending(id);
     // What a request leaves to the defaults is what the mount has, though they may have changed.
-    if (same_id && SameMount(slot.request, WithDefaultsOf(slot.request, original, request),
-                             slot.mount->Describe().backup_id())) {
-      return slot.mount;
-    }
-    return Incompatible(id, same_id ? "mount" : absl::StrCat(request.target(), ": mount"));
+    if (!same_id) return Incompatible(id, absl::StrCat("is at ", request.target()));
+    const std::string difference =
+        DifferenceOf(slot.request, WithDefaultsOf(slot.request, original, request),
+                     slot.mount->Describe().backup_id());
+    if (difference.empty()) return slot.mount;
+    return Incompatible(id, absl::StrCat("has other parameters (", difference, ")"));
   }
   return nullptr;
 }
 
-absl::Status MountManager::CheckNotAwaited(const std::string& mount_id,
-                                           const std::string& target) const {
+absl::Status MountManager::CheckNotAwaited(const std::string& mount_id, const std::string& target,
+                                           const std::string& diff) const {
   for (const auto& [id, awaited] : awaited_) {
-    if (id == mount_id || awaited.target == target) return Pending(id);
-  }
-  return absl::OkStatus();
-}
-
-absl::Status MountManager::CheckDiffIsFree(const std::string& diff) const {
-  for (const auto& [id, awaited] : awaited_) {
-    if (awaited.diff == diff) return Pending(id);
+    if (id == mount_id || awaited.target == target || awaited.diff == diff) return Pending(id);
   }
   return absl::OkStatus();
 }
 
 absl::Status MountManager::CheckDiffNotAwaited(const std::string& diff) const {
   MutexLock lock(&mutex_);
-  return CheckDiffIsFree(diff);
+  return CheckNotAwaited("", "", diff);
 }
 
 absl::Status MountManager::CheckOthers(const v1::MountRequest& request, const MountPaths& paths,
@@ -175,7 +168,7 @@ absl::Status MountManager::CheckOthers(const v1::MountRequest& request, const Mo
   }
   for (const auto& [id, slot] : slots_) {
     if (slot.paths.target == paths.target) {
-      return slot.pending ? Pending(id) : Incompatible(id, absl::StrCat(paths.target, ": mount"));
+      return slot.pending ? Pending(id) : Incompatible(id, absl::StrCat("is at ", paths.target));
     }
     if (slot.paths.diff == paths.diff) {
       return WithField(
@@ -211,7 +204,7 @@ absl::StatusOr<v1::Mount> MountManager::MountFor(Origin origin, const v1::MountR
                          "the daemon is stopping; try again when it is back");
     }
     if (origin == Origin::kCaller) {
-      PBKFS_RETURN_IF_ERROR(CheckNotAwaited(request.mount_id(), request.target()));
+      PBKFS_RETURN_IF_ERROR(CheckNotAwaited(request.mount_id(), request.target(), ""));
     }
     PBKFS_ASSIGN_OR_RETURN(const std::shared_ptr<LiveMount> existing,
                            FindExisting(original, request));
@@ -228,7 +221,7 @@ absl::StatusOr<v1::Mount> MountManager::MountFor(Origin origin, const v1::MountR
     PBKFS_ASSIGN_OR_RETURN(const std::shared_ptr<LiveMount> existing,
                            FindExisting(original, request));
     if (existing != nullptr) return DescribeTo(caller, *existing);
-    if (origin == Origin::kCaller) PBKFS_RETURN_IF_ERROR(CheckDiffIsFree(where.paths.diff));
+    if (origin == Origin::kCaller) PBKFS_RETURN_IF_ERROR(CheckNotAwaited("", "", where.paths.diff));
     PBKFS_RETURN_IF_ERROR(CheckOthers(request, where.paths, caller));
     if (!request.validate_only()) {
       Slot& slot = slots_[request.mount_id()];
@@ -299,11 +292,11 @@ absl::StatusOr<std::string> MountManager::FindUnmountId(const v1::UnmountRequest
                      "mount_id");
   }
   if (!request.mount_id().empty()) {
-    PBKFS_RETURN_IF_ERROR(CheckNotAwaited(request.mount_id(), ""));
+    PBKFS_RETURN_IF_ERROR(CheckNotAwaited(request.mount_id(), "", ""));
     return slots_.count(request.mount_id()) > 0 ? request.mount_id() : std::string();
   }
   PBKFS_ASSIGN_OR_RETURN(const std::string target, CleanPath("target", request.target()));
-  PBKFS_RETURN_IF_ERROR(CheckNotAwaited("", target));
+  PBKFS_RETURN_IF_ERROR(CheckNotAwaited("", target, ""));
   for (const auto& [id, slot] : slots_) {
     if (slot.request.target() == target || slot.paths.target == target) return id;
   }

@@ -133,11 +133,10 @@ class MountManager {
   absl::StatusOr<v1::Mount> MakeMount(Origin origin, const v1::MountRequest& request,
                                       const RequestPaths& where, const Caller& caller,
                                       const std::function<bool()>& cancelled);
-  absl::Status CheckDiffIsFree(const std::string& diff) const
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // OPERATION_PENDING where a mount with this id or target is still to be made again.
-  absl::Status CheckNotAwaited(const std::string& mount_id, const std::string& target) const
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // OPERATION_PENDING where a mount with this id, target or diff is still to be made again; "" =
+  // whichever.
+  absl::Status CheckNotAwaited(const std::string& mount_id, const std::string& target,
+                               const std::string& diff) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // restoring.cc
   void ResumeOne(const v1::MountRecord& record, HeldMount held, absl::Status* status);
   void Restore(const std::vector<v1::MountRecord>& records);

@@ -40,10 +40,10 @@ absl::StatusOr<v1::MountRequest> NormalizeRequest(const v1::MountRequest& reques
 v1::MountRequest WithDefaultsOf(const v1::MountRequest& first, const v1::MountRequest& original,
                                 v1::MountRequest again);
 
-// Whether `again` asks for the mount that `first` made, both normalized. `backup_id` is what
-// "latest" became.
-bool SameMount(const v1::MountRequest& first, const v1::MountRequest& again,
-               const std::string& backup_id);
+// The fields in which `again` asks for another mount than the one that `first` made, both
+// normalized, "settings, owner"; "" = it is the same. `backup_id` is what "latest" became.
+std::string DifferenceOf(const v1::MountRequest& first, const v1::MountRequest& again,
+                         const std::string& backup_id);
 
 // The paths of a normalized request, resolved, allowed, apart from each other.
 struct RequestPaths {

@@ -1,9 +1,12 @@
 // The part of mount_plan.h that looks at the request alone.
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "fs/base/status.h"
 #include "google/protobuf/util/message_differencer.h"
 #include "service/limits.h"
@@ -142,8 +145,8 @@ v1::MountRequest WithDefaultsOf(const v1::MountRequest& first, const v1::MountRe
   return again;
 }
 
-bool SameMount(const v1::MountRequest& first, const v1::MountRequest& again,
-               const std::string& backup_id) {
+std::string DifferenceOf(const v1::MountRequest& first, const v1::MountRequest& again,
+                         const std::string& backup_id) {
   v1::MountRequest a = first;
   v1::MountRequest b = again;
   a.clear_validate_only();
@@ -151,7 +154,17 @@ bool SameMount(const v1::MountRequest& first, const v1::MountRequest& again,
   // "latest" and the id that it became are the same backup, whichever of both was asked for first:
   // a mount that was made again after a restart has the id.
   if (b.backup_id() == backup_id || b.backup_id() == "latest") a.set_backup_id(b.backup_id());
-  return google::protobuf::util::MessageDifferencer::Equals(a, b);
+  std::vector<std::string> different;
+  const google::protobuf::Descriptor& fields = *v1::MountRequest::descriptor();
+  for (int i = 0; i < fields.field_count(); ++i) {
+    v1::MountRequest one;
+    v1::MountRequest other;
+    a.GetReflection()->SwapFields(&a, &one, {fields.field(i)});
+    b.GetReflection()->SwapFields(&b, &other, {fields.field(i)});
+    if (google::protobuf::util::MessageDifferencer::Equals(one, other)) continue;
+    different.push_back(fields.field(i)->name());
+  }
+  return absl::StrJoin(different, ", ");
 }
 
 }  // namespace pbkfs

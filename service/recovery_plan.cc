@@ -325,7 +325,8 @@ absl::Status BackupChooser::NoBackup() const {
     if (!wal.ok()) continue;
     PBKFS_ASSIGN_OR_RETURN(const std::string range, (*wal)->Range());
     return Unreachable(absl::StrCat(
-        target, " can be reached from no backup; the oldest that can be mounted: ", range));
+        target, " can be reached from no backup; the oldest that can be mounted: ", range,
+        "; choose a target after its begin that is in the archive"));
   }
   return Unreachable(absl::StrCat(target, ": instance ", request_.instance(),
                                   " has no backup that can be mounted and is on the ",

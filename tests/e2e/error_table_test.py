@@ -198,7 +198,8 @@ class ErrorTable(case.E2ECase):
                        {"target": self.work / "t2"}, {"diff_dir": self.work / "d2"}, {"ephemeral": True},
                        {"mount_id": "other", "diff_dir": self.work / "d2"}):
             with self.subTest(fields=fields):
-                self.mount_refused("MOUNT_INCOMPATIBLE", says=["unmount it first"], **fields)
+                named = [] if "mount_id" in fields else list(fields)
+                self.mount_refused("MOUNT_INCOMPATIBLE", says=["unmount it first", *named], **fields)
         self.clear()
 
     @causes("OPERATION_PENDING", "TARGET_BUSY")

@@ -101,8 +101,8 @@ TEST(MountRequest, OtherDefaultsMakeNoOtherRequest) {
   changed.set_threads(3);
   changed.set_diff_limit_bytes(1 << 30);
   const v1::MountRequest again = *NormalizeRequest(Request(), "/var/lib/pbkfs", changed);
-  EXPECT_FALSE(SameMount(first, again, "TOW2HK"));
-  EXPECT_TRUE(SameMount(first, WithDefaultsOf(first, Request(), again), "TOW2HK"));
+  EXPECT_NE(DifferenceOf(first, again, "TOW2HK"), "");
+  EXPECT_EQ(DifferenceOf(first, WithDefaultsOf(first, Request(), again), "TOW2HK"), "");
   // What is said counts.
   for (const auto change :
        {+[](v1::MountRequest* r) { r->set_materialize_on_read(true); },
@@ -111,24 +111,26 @@ TEST(MountRequest, OtherDefaultsMakeNoOtherRequest) {
         +[](v1::MountRequest* r) { r->set_catalog_lock(v1::CATALOG_LOCK_REQUIRED); }}) {
     v1::MountRequest original = Request();
     change(&original);
-    EXPECT_FALSE(SameMount(first, WithDefaultsOf(first, original, *Normal(original)), "TOW2HK"));
+    EXPECT_NE(DifferenceOf(first, WithDefaultsOf(first, original, *Normal(original)), "TOW2HK"),
+              "");
   }
 }
 
 TEST(MountRequest, TheSameRequestIsRecognized) {
   const v1::MountRequest first = *Normal(Request());
-  EXPECT_TRUE(SameMount(first, first, "TOW2HK"));
+  EXPECT_EQ(DifferenceOf(first, first, "TOW2HK"), "");
   v1::MountRequest by_id = Request();
   by_id.set_backup_id("tow2hk");
   by_id = *Normal(by_id);
-  EXPECT_TRUE(SameMount(first, by_id, "TOW2HK"));
-  EXPECT_FALSE(SameMount(first, by_id, "TOW2H7"));
+  EXPECT_EQ(DifferenceOf(first, by_id, "TOW2HK"), "");
+  EXPECT_NE(DifferenceOf(first, by_id, "TOW2H7"), "");
   v1::MountRequest other = first;
   other.set_read_only(true);
-  EXPECT_FALSE(SameMount(first, other, "TOW2HK"));
+  other.mutable_owner()->set_uid(0);
+  EXPECT_EQ(DifferenceOf(first, other, "TOW2HK"), "owner, read_only");
   v1::MountRequest dry = first;
   dry.set_validate_only(true);
-  EXPECT_TRUE(SameMount(first, dry, "TOW2HK"));
+  EXPECT_EQ(DifferenceOf(first, dry, "TOW2HK"), "");
 }
 
 }  // namespace
