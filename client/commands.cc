@@ -538,7 +538,11 @@ int RunClient(const std::vector<std::string>& words, const Surroundings& surroun
     return kExitDone;
   }
   if (arguments->help) {
-    out << HelpText(arguments->command) << std::flush;
+    out << HelpText(arguments->command);
+    if (HelpText(arguments->command) != HelpText("")) {
+      out << "\npbkfs --help tells of --address, -o json, --timeout and exit codes.\n";
+    }
+    out << std::flush;
     return kExitDone;
   }
   if (arguments->command.empty()) {

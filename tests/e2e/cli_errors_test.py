@@ -243,6 +243,9 @@ class CliErrors(case.E2ECase):
                           ["backups"]):
             with self.subTest(arguments=arguments):
                 self.assert_refused(self.daemon.cli(*arguments), USAGE)
+        self.assertIn("see pbkfs diff --help", self.daemon.cli("diff").stderr)
+        # Which the error about an option of every command points to, too.
+        self.assertIn("--address", self.daemon.cli("list", "--help").stdout)
 
     def test_invalid_fields(self):
         for extra in (["--id", "Not_An_Id"], ["--id", "a" * 64], ["--set", "no-equals-sign"],
