@@ -89,7 +89,8 @@ class Traced:
         return self
 
     def __exit__(self, *_):
-        self._strace.terminate()
+        # SIGTERM would make it wait for threads that it has not reaped itself, now and then for ever.
+        self._strace.kill()
         self._strace.communicate()
 
 
