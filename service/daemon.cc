@@ -6,54 +6,34 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <chrono>
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "fs/base/io.h"
 #include "fs/base/status.h"
 #include "fs/image/image.h"
-#include "grpcpp/server.h"
-#include "grpcpp/server_builder.h"
-#include "service/acceptor.h"
-#include "service/api_server.h"
-#include "service/call_gate.h"
 #include "service/catalog_lock.h"
-#include "service/catalog_service.h"
 #include "service/config_holder.h"
 #include "service/configuration.h"
-#include "service/configured_mounts.h"
-#include "service/daemon_service.h"
-#include "service/diff_service.h"
-#include "service/health_service.h"
+#include "service/front.h"
 #include "service/image_registry.h"
 #include "service/keeper/mount_keeper.h"
 #include "service/keeper/unix_socket.h"
 #include "service/limits.h"
 #include "service/logging.h"
-#include "service/metrics/metrics_server.h"
-#include "service/metrics/stats_logger.h"
 #include "service/mount_manager.h"
 #include "service/mount_registry.h"
-#include "service/mount_service.h"
 #include "service/path_policy.h"
-#include "service/peer_table.h"
-#include "service/proto_convert.h"
-#include "service/reloader.h"
-#include "service/stats_source.h"
-#include "service/stats_streams.h"
 #include "service/stop_limit.h"
 #include "spdlog/spdlog.h"
 
 namespace pbkfs {
 namespace {
-
-constexpr char kDefaultMetricsAddress[] = "127.0.0.1:9467";
 
 sigset_t DaemonSignals() {
   sigset_t signals;
@@ -62,13 +42,13 @@ sigset_t DaemonSignals() {
   return signals;
 }
 
-int WaitForStopSignal(Reloader* reloader) {
+int WaitForStopSignal(Front* front) {
   const sigset_t signals = DaemonSignals();
   while (true) {
     int signal_number = 0;
     if (sigwait(&signals, &signal_number) != 0) continue;
     if (signal_number != SIGHUP) return signal_number;
-    reloader->RequestReload();
+    front->RequestReload();
   }
 }
 
@@ -84,26 +64,6 @@ absl::Status MakeDirectory(const std::string& path) {
   if (mkdir(path.c_str(), 0700) == 0 || errno == EEXIST) return absl::OkStatus();
   return ErrnoError(errno,
                     absl::StrCat("making ", path, " (choose another place with --state-dir)"));
-}
-
-// For probes without certificates; null where no address is configured.
-absl::StatusOr<std::unique_ptr<grpc::Server>> StartHealthServer(const std::string& address,
-                                                                HealthServiceImpl* service) {
-  if (address.empty()) return nullptr;
-  grpc::ServerBuilder builder;
-  // Another daemon's port is an error, and is not shared with it.
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
-  int port = 0;
-  builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &port);
-  builder.RegisterService(service);
-  std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
-  if (server == nullptr || port == 0) {
-    return absl::UnavailableError(absl::StrCat(
-        "health checks can't be served at ", address,
-        ": is the address this machine's, and the port free? Choose another with --health"));
-  }
-  LogEvent(spdlog::level::info, "health").Field("address", address);
-  return server;
 }
 
 absl::StatusOr<std::vector<UniqueFd>> Listen(const v1::DaemonConfig& config) {
@@ -124,38 +84,71 @@ void BecomeIoFlusher() {
   }
 }
 
-// "HOST:PORT"; "" = none.
-std::string MetricsAddress(const v1::DaemonConfig& config) {
-  if (config.metrics_address() == "off") return "";
-  return config.metrics_address().empty() ? kDefaultMetricsAddress : config.metrics_address();
-}
+struct KeeperSide {
+  std::unique_ptr<MountKeeper> keeper;
+  KeeperClient* client = nullptr;  // The same, where it is another process.
+  std::vector<UniqueFd> listeners;
+};
 
-// Ready means that every mount of the configuration is there.
-void TellServiceManager(MountKeeper& keeper, const std::vector<std::string>& failed) {
-  const std::string text = failed.empty()
-                               ? "serving"
-                               : absl::StrCat("mounts of the configuration that can't be made: ",
-                                              absl::StrJoin(failed, "; "));
-  const absl::Status told = keeper.Serving(failed.empty(), text);
-  if (!told.ok()) spdlog::warn("the service manager can't be told: {}", told.ToString());
-}
-
-absl::StatusOr<std::unique_ptr<MetricsServer>> StartMetrics(const v1::DaemonConfig& config,
-                                                            MetricsSources sources) {
-  const std::string address = MetricsAddress(config);
-  if (address.empty()) return nullptr;
-  absl::StatusOr<std::unique_ptr<MetricsServer>> server =
-      MetricsServer::Start(address, std::move(sources));
-  if (server.ok()) {
-    LogEvent(spdlog::level::info, "metrics")
-        .Field("address", address)
-        .Field("port", static_cast<uint64_t>((*server)->port()));
-    return server;
+absl::StatusOr<KeeperSide> FindKeeper(const DaemonOptions& options,
+                                      const v1::DaemonConfig& config) {
+  KeeperSide side;
+  if (options.worker_socket < 0) {
+    side.keeper = MakeOwnKeeper();
+    PBKFS_ASSIGN_OR_RETURN(side.listeners, Listen(config));
+    return side;
   }
-  if (!config.metrics_address().empty()) return server.status();
-  // The default address was nobody's wish: mounts are worth more than their figures.
-  spdlog::error("{}; going on without metrics", std::string(server.status().message()));
-  return nullptr;
+  PBKFS_ASSIGN_OR_RETURN(std::unique_ptr<KeeperClient> client,
+                         KeeperClient::Connect(UniqueFd(options.worker_socket)));
+  side.client = client.get();
+  side.listeners = client->TakeListeners();
+  side.keeper = std::move(client);
+  return side;
+}
+
+absl::StatusOr<std::unique_ptr<PathPolicy>> MakePathPolicy(const v1::DaemonConfig& config) {
+  PBKFS_RETURN_IF_ERROR(MakeDirectory(absl::StrCat(config.state_directory(), "/diffs")));
+  return PathPolicy::Create({config.allow_root().begin(), config.allow_root().end()},
+                            config.state_directory());
+}
+
+absl::StatusOr<std::unique_ptr<ImageRegistry>> MakeImages(const v1::Budgets& budgets,
+                                                          const std::string& state_directory) {
+  ImageCacheOptions options;
+  if (budgets.page_index_bytes() > 0) options.page_index_bytes = budgets.page_index_bytes();
+  if (budgets.page_cache_bytes() > 0) options.decoded_page_bytes = budgets.page_cache_bytes();
+  options.index_cache_directory = absl::StrCat(state_directory, "/indexes");
+  PBKFS_RETURN_IF_ERROR(MakeDirectory(options.index_cache_directory));
+  const std::string wal_directory = absl::StrCat(state_directory, "/wal");
+  PBKFS_RETURN_IF_ERROR(MakeDirectory(wal_directory));
+  return std::make_unique<ImageRegistry>(ImageCaches::Create(options),
+                                         std::make_shared<UnpackedSegments>(wal_directory));
+}
+
+// Serves until a stop signal, and unmounts.
+void ServeUntilStopped(const DaemonOptions& options, MountManager& manager, Front& front,
+                       std::optional<StopLimit>* stop_limit) {
+  const int signal_number = WaitForStopSignal(&front);
+  LogEvent(spdlog::level::info, "stopping").Field("signal", static_cast<uint64_t>(signal_number));
+  stop_limit->emplace(kStopLimit);
+  manager.StartDraining();
+  front.StartDraining();
+  // Mounts that are in use are waited for; what is not must come to its end.
+  const absl::Time patience = absl::Now() + options.stop_timeout;
+  const auto hurry = [stop_limit, patience] {
+    if (AnotherStopSignal() || absl::Now() >= patience) return true;
+    (*stop_limit)->Restart();
+    return false;
+  };
+  // Until then the API answers: what is mounted can be looked at and unmounted.
+  manager.UnmountAll(hurry);
+  front.Stop();
+  // Again, for the mounts that calls were at work on.
+  if (!manager.UnmountAll(hurry)) {
+    // Sessions that have not ended can't be waited for. The kernel ends them with the process.
+    LogEvent(spdlog::level::err, "stopped").Field("mounts_left", uint64_t{manager.Mounts().size()});
+    _exit(1);
+  }
 }
 
 }  // namespace
@@ -171,139 +164,30 @@ absl::Status RunDaemon(const DaemonOptions& options, v1::DaemonConfig config,
   ConfigHolder holder(std::move(config));
   const std::shared_ptr<const v1::DaemonConfig> start_config = holder.Get();
   BecomeIoFlusher();
-  std::unique_ptr<MountKeeper> keeper;
-  KeeperClient* client = nullptr;  // The keeper, where it is another process.
-  std::vector<UniqueFd> listeners;
-  if (options.worker_socket >= 0) {
-    PBKFS_ASSIGN_OR_RETURN(std::unique_ptr<KeeperClient> connected,
-                           KeeperClient::Connect(UniqueFd(options.worker_socket)));
-    client = connected.get();
-    listeners = client->TakeListeners();
-    keeper = std::move(connected);
-  } else {
-    keeper = MakeOwnKeeper();
-    PBKFS_ASSIGN_OR_RETURN(listeners, Listen(*start_config));
-  }
-  const std::string& state_directory = start_config->state_directory();
-  PBKFS_RETURN_IF_ERROR(MakeDirectory(absl::StrCat(state_directory, "/diffs")));
-  PBKFS_ASSIGN_OR_RETURN(
-      const std::unique_ptr<PathPolicy> path_policy,
-      PathPolicy::Create({start_config->allow_root().begin(), start_config->allow_root().end()},
-                         state_directory));
-  PathPolicy& policy = *path_policy;
-  PBKFS_ASSIGN_OR_RETURN(const MountRegistry registry,
-                         MountRegistry::Open(policy.state_directory()));
+  PBKFS_ASSIGN_OR_RETURN(KeeperSide side, FindKeeper(options, *start_config));
+  PBKFS_ASSIGN_OR_RETURN(const std::unique_ptr<PathPolicy> policy, MakePathPolicy(*start_config));
+  const std::string& state_directory = policy->state_directory();
+  PBKFS_ASSIGN_OR_RETURN(const MountRegistry registry, MountRegistry::Open(state_directory));
   std::optional<StopLimit> stop_limit;
   // Destroyed in reverse: first what listens, then what it calls.
-  RpcFigures figures;
-  ImageCacheOptions cache_options;
-  const v1::Budgets& budgets = start_config->budgets();
-  if (budgets.page_index_bytes() > 0) cache_options.page_index_bytes = budgets.page_index_bytes();
-  if (budgets.page_cache_bytes() > 0) cache_options.decoded_page_bytes = budgets.page_cache_bytes();
-  cache_options.index_cache_directory = absl::StrCat(policy.state_directory(), "/indexes");
-  PBKFS_RETURN_IF_ERROR(MakeDirectory(cache_options.index_cache_directory));
-  const std::string wal_directory = absl::StrCat(policy.state_directory(), "/wal");
-  PBKFS_RETURN_IF_ERROR(MakeDirectory(wal_directory));
-  ImageRegistry images(ImageCaches::Create(cache_options),
-                       std::make_shared<UnpackedSegments>(wal_directory));
+  PBKFS_ASSIGN_OR_RETURN(const std::unique_ptr<ImageRegistry> images,
+                         MakeImages(start_config->budgets(), state_directory));
   CatalogLockerOptions lock_options;
-  lock_options.record_path = absl::StrCat(policy.state_directory(), "/catalog-locks");
+  lock_options.record_path = absl::StrCat(state_directory, "/catalog-locks");
   CatalogLocker locker(lock_options);
-  MountManager manager(holder, policy, images, locker, {PosixIo(), *keeper, registry});
+  MountManager manager(holder, *policy, *images, locker, {PosixIo(), *side.keeper, registry});
   // First of all: databases wait for it.
-  if (client != nullptr) {
-    PBKFS_ASSIGN_OR_RETURN(std::vector<HeldMount> held, client->Held());
+  if (side.client != nullptr) {
+    PBKFS_ASSIGN_OR_RETURN(std::vector<HeldMount> held, side.client->Held());
     PBKFS_RETURN_IF_ERROR(manager.Resume(std::move(held)));
-    PBKFS_RETURN_IF_ERROR(client->Resumed());
+    PBKFS_RETURN_IF_ERROR(side.client->Resumed());
   }
   locker.StartCleaningUp();
-  const UniqueFd no_memory;
-  const StatsSource stats(manager, figures, client == nullptr ? no_memory : client->figures());
-  const auto sample_all = [&stats] { return *stats.Sample(""); };
-  StatsStreams streams({[&stats](const std::string& id) { return stats.Sample(id); },
-                        [&manager](const std::string& id) { return manager.Find(id) != nullptr; }},
-                       figures);
-  PeerTable peers;
-  CallGate gate(holder, peers, figures);
-  MountServiceImpl mount_service(manager, stats, streams, gate);
-  CatalogServiceImpl catalog_service(policy, images, gate);
-  DiffServiceImpl diff_service(policy, manager, images, PosixIo(), gate);
-  HealthServiceImpl health_service(manager, &gate);
-  DaemonFacts facts;
-  facts.start_time = absl::Now();
-  facts.build = BuildDescription();
-  for (const v1::Listener& listener : start_config->listeners()) {
-    facts.listen_addresses.push_back(listener.address());
-  }
-  facts.config_file = options.config_file;
-  facts.state_directory = policy.state_directory();
-  ConfiguredMounts configured_mounts(
-      holder, manager, [&keeper](const auto& failed) { TellServiceManager(*keeper, failed); });
-  const auto not_ready = [&manager, &configured_mounts] {
-    std::vector<std::string> reasons = manager.NotReady();
-    for (std::string& reason : configured_mounts.NotReady()) reasons.push_back(std::move(reason));
-    return reasons;
-  };
-  PBKFS_ASSIGN_OR_RETURN(
-      const std::unique_ptr<MetricsServer> metrics,
-      StartMetrics(
-          *start_config,
-          {sample_all, [&manager] { return manager.ListMounts(Caller::Daemon()); }, not_ready}));
-  if (metrics != nullptr) {
-    const std::string address = MetricsAddress(*start_config);
-    facts.metrics_address =
-        absl::StrCat(address.substr(0, address.rfind(':') + 1), metrics->port());
-  }
-  StatsLogger stats_logger(sample_all, FromProto(start_config->stats_interval()));
-  manager.StartRestoring();
-  configured_mounts.Start();
-  Reloader reloader(options, memory, holder, policy, stats_logger, configured_mounts);
-  DaemonServiceImpl daemon_service(manager, holder, client, reloader, facts, gate);
-  PBKFS_ASSIGN_OR_RETURN(const std::unique_ptr<ApiServer> server,
-                         ApiServer::Start(*start_config,
-                                          {&mount_service, &catalog_service, &diff_service,
-                                           &daemon_service, &health_service},
-                                          gate));
-  reloader.SetTls([&server](const v1::DaemonConfig& next) { return server->Reload(next); });
-  HealthServiceImpl probe_service(manager, nullptr);
-  PBKFS_ASSIGN_OR_RETURN(const std::unique_ptr<grpc::Server> probe_server,
-                         StartHealthServer(start_config->health_address(), &probe_service));
-  PBKFS_ASSIGN_OR_RETURN(std::unique_ptr<Acceptor> acceptor,
-                         Acceptor::Start(std::move(listeners), holder, gate, peers, *server));
-  LogEvent(spdlog::level::info, "ready")
-      .Field("version", PBKFS_VERSION)
-      .Field("pid", static_cast<uint64_t>(getpid()))
-      .Field("listen", absl::StrJoin(facts.listen_addresses, ","))
-      .Field("state_dir", policy.state_directory());
-  if (client != nullptr) PBKFS_RETURN_IF_ERROR(client->Ready());
-
-  const int signal_number = WaitForStopSignal(&reloader);
-  LogEvent(spdlog::level::info, "stopping").Field("signal", static_cast<uint64_t>(signal_number));
-  stop_limit.emplace(kStopLimit);
-  manager.StartDraining();
-  for (HealthServiceImpl* health : {&health_service, &probe_service}) health->StartDraining();
-  configured_mounts.Join();
-  // Mounts that are in use are waited for; what is not must come to its end.
-  const absl::Time patience = absl::Now() + options.stop_timeout;
-  const auto hurry = [&stop_limit, patience] {
-    if (AnotherStopSignal() || absl::Now() >= patience) return true;
-    stop_limit->Restart();
-    return false;
-  };
-  // Until then the API answers: what is mounted can be looked at and unmounted.
-  manager.UnmountAll(hurry);
-  for (HealthServiceImpl* health : {&health_service, &probe_service}) health->Stop();
-  streams.Stop();
-  acceptor.reset();
-  server->Shutdown(std::chrono::system_clock::now() + kShutdownGrace);
-  reloader.Stop();
-  // Again, for the mounts that calls were at work on.
-  if (!manager.UnmountAll(hurry)) {
-    // Sessions that have not ended can't be waited for. The kernel ends them with the process.
-    LogEvent(spdlog::level::err, "stopped").Field("mounts_left", uint64_t{manager.Mounts().size()});
-    _exit(1);
-  }
-  if (client == nullptr) {
+  Front front(options, memory, holder, *policy, *images, manager, {*side.keeper, side.client});
+  PBKFS_RETURN_IF_ERROR(front.Start(std::move(side.listeners)));
+  if (side.client != nullptr) PBKFS_RETURN_IF_ERROR(side.client->Ready());
+  ServeUntilStopped(options, manager, front, &stop_limit);
+  if (side.client == nullptr) {
     for (const std::string& path : SocketPaths(*start_config)) unlink(path.c_str());
   }
   LogEvent(spdlog::level::info, "stopped");
