@@ -1,6 +1,5 @@
 // What the worker asks for (PROTOCOL.md).
 #include <fcntl.h>
-#include <sys/mount.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -213,14 +212,16 @@ void Keeper::ChildEnded(Pending pending, int exit_code) {
 // it; that of a mount that was never finished goes away.
 void Keeper::EndConnection(HeldMount& mount, const std::string& why, bool force) {
   const std::string target = mount.target;
-  const int flags = UMOUNT_NOFOLLOW | MNT_FORCE | (mount.established ? 0 : MNT_DETACH);
+  const bool stays = mount.established;
   mount.flags |= kHeldFailed;
   mount.reason = why;
   // The connection ends with its last descriptor: ours, once the worker's are closed.
   mount.descriptors[HeldMount::kFuse].Reset();
   if (mount.Has(kHeldUnmounted) || !force) return;
-  const absl::StatusOr<pid_t> child =
-      RunInChild([&] { return umount2(target.c_str(), flags) == 0 ? 0 : errno; });
+  const absl::StatusOr<pid_t> child = RunInChild([&] {
+    const absl::Status ended = stays ? AbortFuse(target) : DetachFuse(target);
+    return ended.ok() ? 0 : ExitCodeOf(ended);
+  });
   if (!child.ok()) return;
   Pending pending;
   pending.request.call = KeeperCall::kEndConnection;

@@ -78,4 +78,15 @@ absl::Status DetachFuse(const std::string& target) {
   return Unmount(target, MNT_FORCE | MNT_DETACH | UMOUNT_NOFOLLOW, "detach ");
 }
 
+absl::Status AbortFuse(const std::string& target) {
+  PBKFS_ASSIGN_OR_RETURN(const PlainParent parent, OpenPlainParent(target));
+  // A mount that nobody uses would be unmounted by this. To be at its root asks nobody for
+  // anything.
+  const UniqueFd user(
+      openat(parent.directory.get(), parent.name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
+  if (!user.valid()) return ErrnoError(errno, absl::StrCat("abort ", target));
+  const absl::Status status = Unmount(target, MNT_FORCE | UMOUNT_NOFOLLOW, "abort ");
+  return ErrnoOf(status) == EBUSY ? absl::OkStatus() : status;
+}
+
 }  // namespace pbkfs

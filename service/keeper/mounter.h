@@ -31,6 +31,10 @@ absl::Status UnmountFuse(const std::string& target);
 // Detaches the mount from the tree and ends its connection: whoever has files open gets errors.
 absl::Status DetachFuse(const std::string& target);
 
+// Ends the connection of the mount, which stays: whoever uses it gets errors, and nobody sees what
+// lies below it.
+absl::Status AbortFuse(const std::string& target);
+
 }  // namespace pbkfs
 
 #endif  // PBKFS_SERVICE_KEEPER_MOUNTER_H_

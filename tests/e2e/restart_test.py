@@ -392,6 +392,7 @@ class HeldRequests(case.E2ECase):
         workers.kill_worker(self.daemon.pid)
         case.wait_until(lambda: "its users get errors" in self.daemon.log_tail(), ANSWER_SECONDS, "the keeper giving up")
         case.wait_until(lambda: self.listing_fails("b"), ANSWER_SECONDS, "an error for users of the other mount")
+        self.assertTrue(mounts.is_mounted(self.work / "b"), "users see what lies below the mount")
         self.thaw()
         writer.wait(ANSWER_SECONDS)
         case.wait_until(lambda: self.daemon.cli("list").returncode == 0, ANSWER_SECONDS, "an answer of the API")
