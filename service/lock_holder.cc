@@ -8,7 +8,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -78,7 +77,7 @@ class LockHolder {
     LockReply reply;
     reply.code = static_cast<int32_t>(status.code());
     const absl::string_view text = status.message();
-    memcpy(reply.message, text.data(), std::min(text.size(), sizeof(reply.message) - 1));
+    text.copy(reply.message, sizeof(reply.message) - 1);
     (void)send(kLockHolderSocket, &reply, sizeof(reply), MSG_NOSIGNAL);
   }
 
