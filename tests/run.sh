@@ -46,14 +46,15 @@ without_aslr() {
 
 # sanitized_tests SANITIZER DIR SERVICE FOLDER: the tests labelled quick of the build's FOLDER. gRPC and Protobuf are
 # Debian's: AddressSanitizer takes containers that they fill for overflown, and ThreadSanitizer sees only fs/ whole. The
-# small quarantine leaves the tests of memory something to measure.
+# small quarantine leaves the tests of memory something to measure; ten thousand crashes would take longer than a test may.
 sanitized_tests() {
   local sanitizer=$1 dir=$2 service=$3 folder=$4
   step "tests with the $sanitizer sanitizer"
   configure "$dir" -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++ "-DPBKFS_SERVICE=$service" \
     "-DPBKFS_SANITIZE=$sanitizer"
   without_aslr cmake --build "$dir" --parallel "$(nproc)"
-  ASAN_OPTIONS=detect_container_overflow=0:quarantine_size_mb=1 UBSAN_OPTIONS=print_stacktrace=1 \
+  PBKFS_CRASH_SEEDS=2000 \
+    ASAN_OPTIONS=detect_container_overflow=0:quarantine_size_mb=1 UBSAN_OPTIONS=print_stacktrace=1 \
     LSAN_OPTIONS=suppressions=$root/tests/leaks.supp:print_suppressions=0 \
     TSAN_OPTIONS=suppressions=$root/tests/races.supp \
     without_aslr ctest --test-dir "$dir/$folder" --output-on-failure --no-tests=error --parallel "$(nproc)" -L quick
