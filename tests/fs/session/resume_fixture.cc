@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
@@ -159,35 +160,39 @@ int ResumeTest::Work(bool first, int ready) {
     fprintf(stderr, "%s\n", overlay.status().ToString().c_str());
     return 5;
   }
-  std::thread([this, &overlay] {
-    while (true) {
+  std::atomic<bool> served = false;
+  std::thread checkpoints([this, &overlay, &served] {
+    while (!served) {
       if (orders_->checkpoints_asked > orders_->checkpoints_made) {
         (*overlay)->Checkpoint().IgnoreError();
         ++orders_->checkpoints_made;
       }
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
-  }).detach();
-  if (!unmounted_) {
-    UniqueFd fuse(dup(fuse_.get()));
-    if (relay_ != nullptr) {
-      auto relayed = StartFuseRelay(std::move(fuse), relay_);
-      if (!relayed.ok()) return 6;
-      fuse = *std::move(relayed);
-    }
-    auto session = FuseSession::Start(std::move(fuse), overlay->get(), memory->get(),
-                                      SessionOptions{4, "test"});
-    if (!session.ok()) {
-      fprintf(stderr, "%s\n", session.status().ToString().c_str());
-      return 6;
-    }
-    if (write(ready, "r", 1) != 1) return 7;
-    (*session)->Join();
-    session->reset();
-  } else if (write(ready, "r", 1) != 1) {
-    return 7;
-  }
+  });
+  const int result = Serve(ready, overlay->get(), memory->get());
+  served = true;
+  checkpoints.join();
+  if (result != 0) return result;
   return (*overlay)->Close().ok() ? 0 : 8;
+}
+
+int ResumeTest::Serve(int ready, Overlay* overlay, SessionMemory* memory) {
+  if (unmounted_) return write(ready, "r", 1) == 1 ? 0 : 7;
+  UniqueFd fuse(dup(fuse_.get()));
+  if (relay_ != nullptr) {
+    auto relayed = StartFuseRelay(std::move(fuse), relay_);
+    if (!relayed.ok()) return 6;
+    fuse = *std::move(relayed);
+  }
+  auto session = FuseSession::Start(std::move(fuse), overlay, memory, SessionOptions{4, "test"});
+  if (!session.ok()) {
+    fprintf(stderr, "%s\n", session.status().ToString().c_str());
+    return 6;
+  }
+  if (write(ready, "r", 1) != 1) return 7;
+  (*session)->Join();
+  return 0;
 }
 
 void ResumeTest::Kill() {
