@@ -75,7 +75,6 @@ class ResumeTest : public MountTest {
   void ExpectNoHandles() { ExpectHandles(0); }
 
   // What a worker does; the exit code.
-  // What a worker does; the exit code.
   int Work(bool first, int ready);
   // Its part with the kernel; writes to `ready` when it has begun. 0, or the exit code.
   int Serve(int ready, Overlay* overlay, SessionMemory* memory);
