@@ -6,10 +6,11 @@ The second locker here follows the format document, not the product's code.
 import contextlib
 import os
 import pathlib
+import select
 import signal
 import subprocess
 
-from pbkfs_e2e import case, mounts
+from pbkfs_e2e import case, mounts, workers
 from pbkfs_e2e.daemon import mount_arguments
 from pbkfs_e2e.synthetic import SyntheticCatalog
 
@@ -210,8 +211,12 @@ class CatalogLock(case.E2ECase):
         case.wait_until(lambda: self.lock_files() == [], 60, "the locks of the daemon that was killed being removed")
 
     def _kill_daemon(self):
+        worker = os.pidfd_open(workers.wait_for_worker(self.daemon.pid))
         os.kill(self.daemon.pid, signal.SIGKILL)
         self.daemon.stop()
+        # Until it is gone too, it keeps its record of the locks up to date.
+        self.assertTrue(select.select([worker], [], [], 60)[0])
+        os.close(worker)
         mounts.detach_below(self.work)
 
 
