@@ -538,8 +538,9 @@ int RunClient(const std::vector<std::string>& words, const Surroundings& surroun
     return kExitDone;
   }
   if (arguments->help) {
-    out << HelpText(arguments->command);
-    if (HelpText(arguments->command) != HelpText("")) {
+    const absl::string_view text = HelpText(arguments->command);
+    out << text;
+    if (text != HelpText("")) {
       out << "\npbkfs --help tells of --address, -o json, --timeout and exit codes.\n";
     }
     out << std::flush;
