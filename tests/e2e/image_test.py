@@ -10,7 +10,7 @@ import signal
 import subprocess
 import unittest
 
-from pbkfs_e2e import case, release
+from pbkfs_e2e import case, processes, release
 from pbkfs_e2e.variants import VariantCatalog
 
 DOCKERFILE = release.REPOSITORY / "deploy" / "Dockerfile"
@@ -76,8 +76,7 @@ class Image(case.E2ECase):
             'allow_root: "/srv"\nmounts { mount_id: "main" store: "/srv/catalog" instance: "node" '
             f'backup_id: "{backup}" target: "/srv/clone" }}\n', encoding="utf-8")
         container = self.start_container()
-        children = pathlib.Path(f"/proc/{container.pid}/task/{container.pid}/children")
-        init = int(case.wait_until(children.read_text, ANSWER_SECONDS, "PID 1").split()[0])
+        init = case.wait_until(lambda: processes.children(container.pid), ANSWER_SECONDS, "PID 1")[0]
         case.wait_until(lambda: b"pbkfsd" in pathlib.Path(f"/proc/{init}/cmdline").read_bytes().split(b"\0")[0],
                         ANSWER_SECONDS, "pbkfsd as PID 1")
         self.inside = ["nsenter", "--target", str(init), "--mount", "--pid", "--net", "--root", "--wd=/"]

@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 
-from pbkfs_e2e import case, postgres
+from pbkfs_e2e import case, postgres, processes
 from pbkfs_e2e.certificates import Authority
 from pbkfs_e2e.daemon import build_dir
 
@@ -85,8 +85,7 @@ class Machine:
         for cleanup in (self._init.stdout.close, self._init.wait, self._init.kill):
             test.addCleanup(cleanup)
         test.assertEqual("there\n", self._init.stdout.readline())
-        children = pathlib.Path(f"/proc/{self._init.pid}/task/{self._init.pid}/children")
-        self._pid = int(children.read_text().split()[0])
+        self._pid = processes.children(self._init.pid)[0]
 
     def run(self, script):
         """(exit code, what was printed) of a script that is typed into a shell, as a terminal would have it."""

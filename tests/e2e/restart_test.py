@@ -14,7 +14,7 @@ import unittest
 
 import grpc
 
-from pbkfs_e2e import api, case, daemon, loop_images, mounts, postgres, workers
+from pbkfs_e2e import api, case, daemon, loop_images, mounts, postgres, processes, workers
 from pbkfs_e2e.daemon import build_dir
 from pbkfs_e2e.synthetic import SyntheticCatalog
 
@@ -429,10 +429,9 @@ class Resources(case.E2ECase):
         # Each thread has it from the one that started it.
         for task in os.listdir(f"/proc/{worker}/task"):
             try:
-                text = pathlib.Path(f"/proc/{worker}/task/{task}/stat").read_text()
+                flags = int(processes.stat(worker, task)[6])
             except (FileNotFoundError, ProcessLookupError):
                 continue  # It ended meanwhile, as gRPC's do.
-            flags = int(text.rpartition(")")[2].split()[6])
             self.assertEqual(allowed, bool(flags & self.PF_MEMALLOC_NOIO), f"thread {task} has flags {flags:#x}")
         self.report(f"CAP_SYS_RESOURCE: {allowed}")
 

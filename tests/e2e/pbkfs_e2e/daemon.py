@@ -9,6 +9,8 @@ import subprocess
 import time
 import urllib.request
 
+from pbkfs_e2e import processes
+
 # Generous, because other tests may be using every core.
 START_SECONDS = 30
 STOP_SECONDS = 60
@@ -184,7 +186,7 @@ def descendants(pid):
     for parent in found:
         try:
             for task in os.listdir(f"/proc/{parent}/task"):
-                found += map(int, pathlib.Path(f"/proc/{parent}/task/{task}/children").read_text().split())
+                found += processes.children(parent, task)
         except OSError:
             pass  # It ended meanwhile.
     return found
