@@ -7,12 +7,12 @@ usage() {
   cat <<'USAGE'
 usage: tests/run.sh [--full] [--no-install]
   (nothing)      build with the default compiler, run each fuzz target for 15 s and the tests labelled quick
-  --full         also build everything with clang (thread-safety analysis as errors), run the tests labelled quick under
+  --full         also build everything with clang (thread-safety analysis as errors) and run the tests labelled quick under
                  AddressSanitizer with UBSan and those of fs/ under ThreadSanitizer, take away one safety step at a time
                  (tests/mutation), and at the end run the tests of all labels
   --no-install   do not call deploy/install-deps.sh
 environment:
-  PBKFS_BUILD_DIR      build directory (default: ./build); other builds stand beside it as DIR-clang, -asan, -tsan, -fuzz
+  PBKFS_BUILD_DIR      build directory (default: ./build); other builds stand beside it as DIR-asan, -tsan, -fuzz
   PBKFS_TEST_CATALOGS  directory of real catalogs; tests that need them are skipped without it
   PBKFS_REQUIRE_ALL=1  a test that cannot run fails instead of being skipped
 USAGE
@@ -86,15 +86,14 @@ build "$build_dir"
 step "fuzz targets, 15 s each"
 without_aslr "$root/tests/fuzz/run.sh" --seconds 15 --build-dir "$build_dir-fuzz"
 if ((full)); then
-  step "clang build with thread-safety analysis"
-  configure "$build_dir-clang" -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++
-  build "$build_dir-clang"
   sanitized_tests address "$build_dir-asan" ON .
   sanitized_tests thread "$build_dir-tsan" OFF tests/fs
   step "mutations"
   /usr/bin/python3 -B "$root/tests/mutation/run.py" --dir "$build_dir-mutation"
   step "all tests"
-  exec ctest --test-dir "$build_dir" --output-on-failure --no-tests=error
+  labels=()
+else
+  step "quick tests"
+  labels=(-L quick)
 fi
-step "quick tests"
-exec ctest --test-dir "$build_dir" --output-on-failure --no-tests=error --parallel "$(nproc)" -L quick
+exec ctest --test-dir "$build_dir" --output-on-failure --no-tests=error --parallel "$(nproc)" "${labels[@]}"
