@@ -334,7 +334,7 @@ absl::Status Overlay::Resize(const InodePtr& inode, int64_t size) {
     FileLayout& layout = inode->state.layout;
     PBKFS_RETURN_IF_ERROR(CheckUsable(*inode));
     destroys = size < layout.size && layout.has_data;
-    confirmed = layout.synced_through != 0 && size < layout.synced_size;
+    confirmed = size < inode->ConfirmedSize();
     SizeRecord record;
     record.ino = inode->ino;
     record.size = size;
@@ -387,7 +387,7 @@ absl::Status Overlay::PunchRange(Inode& inode, int64_t offset, int64_t length) {
     MutexLock lock(&inode.mutex);
     FileLayout& layout = inode.state.layout;
     PBKFS_RETURN_IF_ERROR(CheckUsable(inode));
-    confirmed = layout.synced_through != 0 && first_whole < layout.synced_size;
+    confirmed = first_whole < inode.ConfirmedSize();
     PBKFS_ASSIGN_OR_RETURN(sequence, diff_->log().Append(record));
     layout.Apply(record, sequence);
     inode.state.mtime = inode.state.ctime = record.time;

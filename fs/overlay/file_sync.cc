@@ -93,10 +93,14 @@ absl::Status Overlay::SyncExclusively(Inode& inode) {
       layout.synced_size = std::max(layout.synced_size, record.size);
       return absl::OkStatus();
     }
+    // A truncation that comes before the record is durable must not be on the disk without its own
+    // record: the data file would be shorter than this one says.
+    inode.claimed_size = std::max(inode.claimed_size, record.size);
   }
   PBKFS_ASSIGN_OR_RETURN(const uint64_t sequence, log.Append(record));
   PBKFS_RETURN_IF_ERROR(log.Sync(sequence));
   MutexLock lock(&inode.mutex);
+  inode.claimed_size = 0;
   FileLayout& layout = inode.state.layout;
   const int64_t size = layout.size;
   layout.Apply(record);

@@ -6,6 +6,7 @@
 #ifndef PBKFS_FS_OVERLAY_INODE_H_
 #define PBKFS_FS_OVERLAY_INODE_H_
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <functional>
@@ -57,7 +58,10 @@ struct Inode {
   uint64_t writes ABSL_GUARDED_BY(mutex) = 0;
   uint64_t synced_writes ABSL_GUARDED_BY(mutex) = 0;
   bool data_entry_synced ABSL_GUARDED_BY(mutex) = false;  // The entry in data/ is durable.
-  bool listed_dirty ABSL_GUARDED_BY(mutex) = false;       // The background pass knows the inode.
+  // Bytes that a Synced may vouch for which `state` does not know yet: it is on its way into the
+  // log, or its sync failed.
+  int64_t claimed_size ABSL_GUARDED_BY(mutex) = 0;
+  bool listed_dirty ABSL_GUARDED_BY(mutex) = false;  // The background pass knows the inode.
   // One sync at a time: the kernel tells a failure to one caller only. Signalled when a sync or a
   // destruction ends.
   bool syncing ABSL_GUARDED_BY(mutex) = false;
@@ -75,6 +79,12 @@ struct Inode {
   int64_t unhinted_end ABSL_GUARDED_BY(mutex) = 0;
 
   bool DataDirty() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) { return writes != synced_writes; }
+  // Bytes below it were synced, or may have been: they may go only after the record that says so
+  // is durable.
+  int64_t ConfirmedSize() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
+    const int64_t synced = state.layout.synced_through != 0 ? state.layout.synced_size : 0;
+    return std::max(synced, claimed_size);
+  }
 };
 
 // The inodes that the kernel or the diff knows. Thread-safe.

@@ -163,6 +163,55 @@ TEST_F(FaultTest, TheLogIsSyncedBeforeBytesThatOnlyTheCheckpointConfirmedAreDest
   EXPECT_LT(sync, cut);
 }
 
+// The background pass says in the log how long the data file is. A truncation that comes before
+// that is durable must not reach the disk without its own record.
+TEST_F(FaultTest, ATruncationDuringASyncInTheBackgroundIsInTheLogFirst) {
+  ASSERT_TRUE(fs_.Create("new").ok());
+  ASSERT_TRUE(fs_.Write("new", 0, Page(1, 8 * kB)).ok());
+  std::promise<void> entered;
+  std::promise<void> go_on;
+  std::atomic<int> log_syncs = 0;
+  std::atomic<int> before_truncation = -1;
+  fs_.io().set_hook(
+      [&, name = DataName("new")](const std::string& operation, const std::string& file) {
+        if (operation == "truncate" && file == name) before_truncation = log_syncs.load();
+        if (operation == "sync" && file == "log.new" && log_syncs++ == 0) {
+          entered.set_value();
+          go_on.get_future().wait();
+        }
+        return absl::OkStatus();
+      });
+  auto background = std::async(std::launch::async, [&] { fs_.overlay().Maintain(); });
+  entered.get_future().wait();
+  auto truncated = std::async(std::launch::async, [&] { return fs_.Truncate("new", kB); });
+  truncated.wait_for(std::chrono::milliseconds(200));  // Long enough to go wrong.
+  go_on.set_value();
+  background.wait();
+  EXPECT_TRUE(truncated.get().ok());
+  EXPECT_GE(before_truncation, 2);
+  fs_.io().set_hook(nullptr);
+}
+
+// As above: the Synced is in the log, and a checkpoint makes it durable later.
+TEST_F(FaultTest, ATruncationAfterASyncOfTheLogThatFailedIsInTheLogFirst) {
+  ASSERT_TRUE(fs_.Create("new").ok());
+  ASSERT_TRUE(fs_.Write("new", 0, Page(1, 8 * kB)).ok());
+  std::atomic<bool> failed = false;
+  fs_.io().set_hook([&](const std::string& operation, const std::string& file) {
+    const bool fails = operation == "sync" && file == "log.new" && !failed.exchange(true);
+    return fails ? ErrnoError(EIO, "disk") : absl::OkStatus();
+  });
+  EXPECT_EQ(ErrnoOf(fs_.overlay().Fsync(fs_.Ino("new"))), EIO);
+  ASSERT_TRUE(fs_.overlay().Checkpoint().ok());
+  fs_.io().set_hook(nullptr);
+  fs_.io().TakeEvents();
+  ASSERT_TRUE(fs_.Truncate("new", kB).ok());
+  const std::vector<std::string> events = fs_.io().TakeEvents();
+  const auto cut = std::find(events.begin(), events.end(), "truncate " + DataName("new"));
+  ASSERT_NE(cut, events.end());
+  EXPECT_LT(std::find(events.begin(), events.end(), "sync log.new"), cut);
+}
+
 TEST_F(FaultTest, SettingTimesLeavesNoFileOpen) {
   ASSERT_TRUE(fs_.Write("rel", 0, Page(2)).ok());
   ASSERT_TRUE(fs_.overlay().Fsync(fs_.Ino("rel")).ok());
