@@ -155,6 +155,7 @@ absl::Status DiffStore::OpenLog(absl::StatusOr<std::unique_ptr<IoFile>> old_file
   spdlog::warn("diff {}: no space for a checkpoint of the log; it goes on as it is", path_);
   directory_->Remove(kNewLogName).IgnoreError();
   log_ = std::make_unique<MetaLog>(NewLog{*std::move(old_file), recovered.position});
+  ConfirmSizes(&recovered.state);
   open.next_seed = RandomNonce();
   PBKFS_RETURN_IF_ERROR(log_->OpenEpoch(open));
   for (const uint64_t orphan : recovered.orphans) {

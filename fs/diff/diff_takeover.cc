@@ -41,12 +41,7 @@ absl::StatusOr<DiffState> DiffStore::Resume(const LowerTree& lower, uint64_t ses
   shutdown_kind_ = ShutdownKind::kProcessDied;
   evidence_ = recovered.evidence;
   log_ = std::make_unique<MetaLog>(NewLog{std::move(file), recovered.position});
-  // An fsync that had nothing to say in the log may have confirmed bytes past the size that the last
-  // Synced tells.
-  for (auto& [ino, inode] : recovered.state.inodes) {
-    FileLayout& layout = inode->layout;
-    layout.synced_size = std::max(layout.synced_size, layout.size);
-  }
+  ConfirmSizes(&recovered.state);
   for (const CutRecord& cut : recovered.cuts) PBKFS_RETURN_IF_ERROR(log_->Append(cut).status());
   for (const uint64_t orphan : recovered.orphans) {
     if (held.contains(orphan)) continue;

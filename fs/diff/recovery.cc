@@ -123,6 +123,13 @@ class DataFileSettler {
 
 }  // namespace
 
+void ConfirmSizes(DiffState* state) {
+  for (auto& [ino, inode] : state->inodes) {
+    FileLayout& layout = inode->layout;
+    layout.synced_size = std::max(layout.synced_size, layout.size);
+  }
+}
+
 std::string DataFileName(uint64_t ino) { return absl::StrFormat("%x", ino); }
 
 absl::StatusOr<Recovered> RecoverLog(const RecoverySource& source, IoFile& log_file) {

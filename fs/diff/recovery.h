@@ -46,6 +46,10 @@ struct RecoverySource {
 // damaged.
 absl::StatusOr<Recovered> RecoverLog(const RecoverySource& source, IoFile& log);
 
+// Where a log goes on: an fsync that had nothing to say in it may have confirmed bytes past the
+// size that the last Synced tells.
+void ConfirmSizes(DiffState* state);
+
 // Name of an inode's file in data/.
 std::string DataFileName(uint64_t ino);
 

@@ -212,6 +212,27 @@ TEST_F(FaultTest, ATruncationAfterASyncOfTheLogThatFailedIsInTheLogFirst) {
   EXPECT_LT(std::find(events.begin(), events.end(), "sync log.new"), cut);
 }
 
+// The second fsync finds nothing to say in the log.
+TEST_F(FaultTest, TheLogIsSyncedBeforeConfirmedBytesAreDestroyedAlsoWhereTheOldLogGoesOn) {
+  ASSERT_TRUE(fs_.Create("new").ok());
+  ASSERT_TRUE(fs_.Write("new", 0, Page(1)).ok());
+  ASSERT_TRUE(fs_.overlay().Fsync(fs_.Ino("new")).ok());
+  ASSERT_TRUE(fs_.Write("new", kB, Page(2)).ok());
+  ASSERT_TRUE(fs_.overlay().Fsync(fs_.Ino("new")).ok());
+  fs_.Die();
+  fs_.io().set_hook([](const std::string& operation, const std::string& file) {
+    const bool grows = operation == "write" && file == "log.new";
+    return grows ? ErrnoError(ENOSPC, "disk") : absl::OkStatus();
+  });
+  ASSERT_TRUE(fs_.TryMount().ok());
+  fs_.io().TakeEvents();
+  ASSERT_TRUE(fs_.Truncate("new", kB + 100).ok());
+  const std::vector<std::string> events = fs_.io().TakeEvents();
+  const auto cut = std::find(events.begin(), events.end(), "truncate " + DataName("new"));
+  ASSERT_NE(cut, events.end());
+  EXPECT_LT(std::find(events.begin(), events.end(), "sync log"), cut);
+}
+
 TEST_F(FaultTest, SettingTimesLeavesNoFileOpen) {
   ASSERT_TRUE(fs_.Write("rel", 0, Page(2)).ok());
   ASSERT_TRUE(fs_.overlay().Fsync(fs_.Ino("rel")).ok());
