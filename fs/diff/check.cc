@@ -263,7 +263,7 @@ class Checker {
                          : data_->OpenFile(name, O_RDONLY | O_NONBLOCK, 0);
     if (!file.ok() && ErrnoOf(file.status()) == ENOENT) {
       // As recovery has it: a file that was never synced may be lost together with its entry.
-      if (lost && layout.synced_through < layout.last_layout) {
+      if (lost && layout.synced_through < layout.data_file) {
         Inform("DATA_LOST", subject, "the file was never synced, and is lost");
       } else {
         findings().Error("DATA_MISSING", subject, "the log says that it exists");

@@ -13,7 +13,7 @@ bool FileLayout::Tracked(int64_t block) const { return block * kBlockSize < lowe
 void FileLayout::Apply(const DataFileRecord&, uint64_t sequence) {
   has_data = true;
   data_bytes = 0;
-  last_layout = sequence;
+  data_file = last_layout = sequence;
   // Whatever was cut before had no data file, so that nothing is left to destroy.
   uncut = 0;
 }

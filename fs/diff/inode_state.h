@@ -21,6 +21,7 @@ struct FileLayout {
   int64_t data_bytes = 0;   // The data file was synced when it was so long.
   BlockSet present;         // Blocks that are in the data file; looked at only below lower_limit.
 
+  uint64_t data_file = 0;    // Sequence of the DataFile record; 0 = a checkpoint tells of the file.
   uint64_t last_layout = 0;  // Sequence of the last DataFile, Present, Size or Punch record.
   uint64_t last_size = 0;    // Sequence of the last Size record.
   uint64_t uncut = 0;        // A Size or Punch record whose destruction has no Cut yet; 0 = none.

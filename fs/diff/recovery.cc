@@ -103,7 +103,7 @@ class DataFileSettler {
   // synced.
   absl::Status SettleMissing(InodeState& state, bool lost) {
     FileLayout& layout = state.layout;
-    if (!lost || layout.synced_through >= layout.last_layout) {
+    if (!lost || layout.synced_through >= layout.data_file) {
       return CorruptLog(absl::StrCat("data file ", DataFileName(state.ino), " is missing"));
     }
     layout.has_data = false;

@@ -233,6 +233,17 @@ TEST_F(FaultTest, TheLogIsSyncedBeforeConfirmedBytesAreDestroyedAlsoWhereTheOldL
   EXPECT_LT(std::find(events.begin(), events.end(), "sync log"), cut);
 }
 
+TEST_F(FaultTest, ADataFileThatWasSyncedAndIsMissingIsReported) {
+  ASSERT_TRUE(fs_.Write("rel", 0, Page(2)).ok());
+  const std::string name = DataName("rel");
+  ASSERT_TRUE(fs_.overlay().Fsync(fs_.Ino("rel")).ok());
+  ASSERT_TRUE(fs_.Truncate("rel", 9 * kB).ok());
+  fs_.overlay().diff_store().DistrustPageCache();
+  fs_.Die();
+  ASSERT_TRUE(std::filesystem::remove(fs_.diff_path() + "/data/" + name));
+  EXPECT_EQ(ReasonOf(fs_.TryMount()), reason::kDiffCorrupt);
+}
+
 TEST_F(FaultTest, SettingTimesLeavesNoFileOpen) {
   ASSERT_TRUE(fs_.Write("rel", 0, Page(2)).ok());
   ASSERT_TRUE(fs_.overlay().Fsync(fs_.Ino("rel")).ok());
