@@ -263,6 +263,9 @@ absl::Status Overlay::Close() {
     absl::Status synced = SyncInode(*inode);
     if (synced.ok()) synced = RecordSize(*inode);
     if (result.ok()) result = synced;
+    // A diff may have more data files than a process may open.
+    MutexLock lock(&inode->mutex);
+    DropData(*inode);
   }
   if (result.ok()) result = diff_->log().Sync(diff_->log().last_sequence());
   RemoveDoomed();

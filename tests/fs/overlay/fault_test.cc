@@ -244,6 +244,22 @@ TEST_F(FaultTest, ADataFileThatWasSyncedAndIsMissingIsReported) {
   EXPECT_EQ(ReasonOf(fs_.TryMount()), reason::kDiffCorrupt);
 }
 
+TEST_F(FaultTest, AnUnmountHasNoMoreFilesOpenThanItWorksOn) {
+  for (int i = 0; i < 20; ++i) {
+    const std::string name = "f" + std::to_string(i);
+    ASSERT_TRUE(fs_.Create(name).ok());
+    ASSERT_TRUE(fs_.Write(name, 0, "x").ok());
+  }
+  ASSERT_TRUE(fs_.overlay().Close().ok());
+  size_t open = 0;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+    std::error_code gone;
+    const std::string target = std::filesystem::read_symlink(entry.path(), gone).string();
+    if (target.starts_with(fs_.diff_path() + "/data/")) ++open;
+  }
+  EXPECT_EQ(open, 0u);
+}
+
 TEST_F(FaultTest, SettingTimesLeavesNoFileOpen) {
   ASSERT_TRUE(fs_.Write("rel", 0, Page(2)).ok());
   ASSERT_TRUE(fs_.overlay().Fsync(fs_.Ino("rel")).ok());
