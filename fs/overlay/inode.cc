@@ -13,6 +13,16 @@ std::shared_ptr<Inode> InodeTable::Insert(std::shared_ptr<Inode> inode) {
   return inodes_.try_emplace(inode->ino, inode).first->second;
 }
 
+void InodeTable::MarkGone(uint64_t ino) {
+  WriterLock lock(&mutex_);
+  gone_.insert(ino);
+}
+
+bool InodeTable::IsGone(uint64_t ino) const {
+  ReaderLock lock(&mutex_);
+  return gone_.contains(ino);
+}
+
 std::vector<std::shared_ptr<Inode>> InodeTable::All() const {
   ReaderLock lock(&mutex_);
   std::vector<std::shared_ptr<Inode>> all;

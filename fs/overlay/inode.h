@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "fs/base/io.h"
 #include "fs/base/lower_tree.h"
 #include "fs/base/mutex.h"
@@ -107,6 +108,10 @@ class InodeTable {
     return inode;
   }
   std::vector<std::shared_ptr<Inode>> All() const;
+  // An inode of the image that lost its last name and was let go of: the image must not show
+  // through it again, should somebody still know its number.
+  void MarkGone(uint64_t ino);
+  bool IsGone(uint64_t ino) const;
   size_t size() const {
     ReaderLock lock(&mutex_);
     return inodes_.size();
@@ -115,6 +120,7 @@ class InodeTable {
  private:
   mutable SharedMutex mutex_;
   absl::flat_hash_map<uint64_t, std::shared_ptr<Inode>> inodes_ ABSL_GUARDED_BY(mutex_);
+  absl::flat_hash_set<uint64_t> gone_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace pbkfs

@@ -72,7 +72,21 @@ absl::StatusOr<std::unique_ptr<Overlay>> Overlay::Create(std::shared_ptr<const L
   return overlay;
 }
 
+// Orphans that nobody had open were let go of with the process that died; the kernel may still know
+// them, by a descriptor of O_PATH or as a working directory.
+void Overlay::MarkGone(uint64_t ino) {
+  if (inodes_.Find(ino) != nullptr) return;  // It has another name, or is open.
+  inodes_.MarkGone(ino);
+  for (const LowerIno child : lower_->Children(ino)) MarkGone(child);
+}
+
 void Overlay::GoOn(const Takeover& takeover) {
+  {
+    ReaderLock lock(&namespace_mutex_);
+    names_.VisitHidden([this](uint64_t parent, absl::string_view name) {
+      if (const auto node = lower_->Lookup(parent, name)) MarkGone(node->ino);
+    });
+  }
   for (const uint64_t ino : takeover.open_inodes) {
     if (const absl::Status opened = Open(ino); !opened.ok()) {
       spdlog::warn("diff {}: a file that is open is gone: {}", diff_->path(), opened.ToString());
@@ -96,7 +110,8 @@ Overlay::~Overlay() {
 
 absl::StatusOr<Overlay::InodePtr> Overlay::GetInode(uint64_t ino) {
   if (InodePtr inode = inodes_.Find(ino)) return inode;
-  const auto node = ino < kFirstNewIno ? lower_->Node(ino) : std::nullopt;
+  const bool known = ino < kFirstNewIno && !inodes_.IsGone(ino);
+  const auto node = known ? lower_->Node(ino) : std::nullopt;
   if (!node.has_value()) return ErrnoError(ENOENT, absl::StrCat("inode ", ino));
   return inodes_.Insert(std::make_shared<Inode>(
       InodeState::OfLower(*lower_, *node, diff_->owner_uid(), diff_->owner_gid()),

@@ -206,6 +206,7 @@ class Overlay {
 
   IoStats& stats() const { return options_.stats == nullptr ? own_stats_ : *options_.stats; }
   void GoOn(const Takeover& takeover);
+  void MarkGone(uint64_t ino);
 
   // overlay.cc
   absl::StatusOr<InodePtr> GetInode(uint64_t ino);

@@ -117,6 +117,19 @@ TEST_F(TakeoverTest, AFileWithoutANameLivesOnlyWhileItIsOpen) {
   EXPECT_FALSE(fs_.ReadIno(closed).ok());
 }
 
+// The kernel may know its number: by a descriptor of O_PATH, or by an open(2) that is under way.
+TEST_F(TakeoverTest, AFileOfTheImageThatIsGoneDoesNotComeBack) {
+  ASSERT_TRUE(fs_.Write("base", 0, Page(2)).ok());
+  const uint64_t ino = fs_.Ino("base");
+  ASSERT_TRUE(fs_.Unlink("base").ok());
+  for (int i = 0; i < 2; ++i) {
+    TakeOver();
+    EXPECT_EQ(ErrnoOf(fs_.overlay().Open(ino)), ENOENT);
+    EXPECT_EQ(ErrnoOf(fs_.overlay().GetAttributes(ino).status()), ENOENT);
+    ASSERT_TRUE(fs_.overlay().Checkpoint().ok());
+  }
+}
+
 TEST_F(TakeoverTest, WhatWasWrittenAfterAShrinkThatWasFinishedLateStays) {
   ASSERT_TRUE(fs_.Write("base", 0, Page(2)).ok());
   fs_.io().set_hook([](const std::string& operation, const std::string&) {
