@@ -10,7 +10,7 @@ import sys
 import time
 
 from pbkfs_e2e import api, api_load, case, mounts, workers
-from pbkfs_e2e.daemon import descendants
+from pbkfs_e2e.daemon import descendants, is_sanitized
 from pbkfs_e2e.synthetic import SyntheticCatalog
 
 CLIENTS = 4
@@ -21,7 +21,7 @@ ANSWER_SECONDS = 60
 WARM_UP_CALLS = CALLS // 4
 # gRPC keeps a few threads more or less; each mount, stream or connection that leaked would take one or more.
 SPARE_THREADS = 4
-SPARE_BYTES = 8 << 20
+SPARE_BYTES = (32 if is_sanitized() else 8) << 20
 
 
 def never():

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -21,6 +22,12 @@ def build_dir():
     """Where the programs were built."""
     root = pathlib.Path(__file__).resolve().parents[3]
     return pathlib.Path(os.environ.get("PBKFS_BUILD_DIR") or root / "build").resolve()
+
+
+def is_sanitized():
+    """Whether the programs were built with a sanitizer: then they take several times the memory."""
+    cache = build_dir() / "CMakeCache.txt"
+    return cache.is_file() and re.search(r"^PBKFS_SANITIZE:\w+=\w", cache.read_text(), re.MULTILINE) is not None
 
 
 def free_port():
