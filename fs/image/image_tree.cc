@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "absl/container/flat_hash_set.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "fs/base/sha256.h"
 #include "fs/base/status.h"
@@ -21,6 +22,15 @@ constexpr absl::string_view kExternal = "external";
 
 absl::Status Corrupt(absl::string_view what) {
   return ReasonError(absl::StatusCode::kDataLoss, reason::kCatalogCorrupt, what);
+}
+
+absl::Status LinkToProduction(const FileList& list, const FileEntry& entry) {
+  return ReasonError(
+      absl::StatusCode::kUnimplemented, reason::kUnsupportedFormat,
+      absl::StrCat("'", entry.path, "' is listed as a link to '",
+                   absl::CHexEscape(list.LinkTarget(entry)),
+                   "'; a server on the mount would follow it out of there: take a new FULL backup "
+                   "with pg_probackup 2.2 or newer"));
 }
 
 absl::string_view ParentPath(absl::string_view path) {
@@ -46,7 +56,9 @@ absl::StatusOr<ImageTree> ImageTree::Build(const FileList& list) {
   for (const FileEntry& entry : list.entries()) {
     if (entry.external_dir != 0) break;  // Sorted: PGDATA comes first.
     if (S_ISREG(entry.mode) && IsHiddenFile(entry.path)) continue;
-    // The target is the directory of the cluster that was backed up: never to be followed.
+    // The target of a link is where the cluster that was backed up has something: whoever followed
+    // it would read and write there.
+    if (S_ISLNK(entry.mode) && !entry.IsTablespaceLink()) return LinkToProduction(list, entry);
     tree.Add(entry.path, entry.IsTablespaceLink() ? kDirectoryMode : entry.mode, &entry);
   }
   PBKFS_RETURN_IF_ERROR(tree.Finish());

@@ -114,10 +114,8 @@ TEST_F(ImageTest, TheListHashDependsOnNamesAndLengthsOnly) {
 TEST_F(ImageTest, TablespacesAreDirectoriesWhateverOldListsSay) {
   auto backup = Begin(ts::BackupMode::kFull);
   ts::Entry link;
-  link.path = "link";
   link.mode = S_IFLNK | 0777;
   link.linked = "/srv/ts";
-  backup->AddEntry(link);
   link.path = "pg_tblspc/16999";  // The place of the cluster's own tablespace.
   backup->AddEntry(link);
   backup->AddFile("pg_tblspc/16999/PG_15_202209061/5/17001_vm", "content");
@@ -125,14 +123,24 @@ TEST_F(ImageTest, TablespacesAreDirectoriesWhateverOldListsSay) {
   const auto image = MakeImage(backup->Finish());
   EXPECT_EQ(Find(*image, "pg_tblspc/16999")->mode, S_IFDIR | 0700u);
   EXPECT_EQ(*Read(*image, "pg_tblspc/16999/PG_15_202209061/5/17001_vm"), "content");
-  const auto node = Find(*image, "link");
-  ASSERT_TRUE(node.has_value());
-  EXPECT_EQ(*image->ReadLink(node->ino), "/srv/ts");
-  EXPECT_EQ(node->size, 7);
-  EXPECT_EQ(ErrnoOf(image->Open(node->ino).status()), EINVAL);
   EXPECT_EQ(ErrnoOf(image->Open(kRootIno).status()), EISDIR);
   EXPECT_EQ(ErrnoOf(image->ReadLink(kRootIno).status()), EINVAL);
   EXPECT_EQ(image->info().tablespaces, (std::vector<uint32_t>{16999, 17000}));
+}
+
+// A server would write through them into production.
+TEST_F(ImageTest, OtherLinksOfOldListsAreRefused) {
+  for (const char* path : {"pg_log", "postgresql.extra.conf", "base/link", "pg_tblspc/1/link"}) {
+    auto backup = Begin(ts::BackupMode::kFull);
+    ts::Entry link;
+    link.path = path;
+    link.mode = S_IFLNK | 0777;
+    link.linked = "/srv/elsewhere";
+    backup->AddEntry(link);
+    const absl::Status status = TryImage(backup->Finish()).status();
+    EXPECT_EQ(ReasonOf(status), "UNSUPPORTED_FORMAT") << path << ": " << status;
+    EXPECT_TRUE(absl::StrContains(status.message(), "'/srv/elsewhere'")) << status;
+  }
 }
 
 TEST_F(ImageTest, BlocksOfEveryMemberComeTogether) {
