@@ -51,8 +51,8 @@ absl::StatusOr<bool> LogEndsClean(IoFile& log, int64_t size) {
   if (const auto last = DecodeRecord(tail, header.seed); last.ok()) {
     return std::holds_alternative<CleanUnmountRecord>(last->record);
   }
-  if (count < kRecordHeaderBytes || LoadLittleEndian<uint16_t>(tail.data() + 24) !=
-                                        static_cast<uint16_t>(RecordType::kCleanUnmount)) {
+  if (count < kLogRecordHeaderBytes || LoadLittleEndian<uint16_t>(tail.data() + 24) !=
+                                           static_cast<uint16_t>(RecordType::kCleanUnmount)) {
     return false;
   }
   if (size > kMaxCheckedLogBytes) return false;

@@ -13,7 +13,7 @@ namespace {
 
 // Looks for valid records past damage: they tell that the damage is not the end of the log.
 void ScanPastDamage(absl::Span<const uint8_t> bytes, ParsedLog* log) {
-  for (size_t at = static_cast<size_t>(log->end) + 8; at + kRecordHeaderBytes <= bytes.size();
+  for (size_t at = static_cast<size_t>(log->end) + 8; at + kLogRecordHeaderBytes <= bytes.size();
        at += 8) {
     const auto record = DecodeRecord(bytes.subspan(at), log->seed);
     if (!record.ok()) continue;

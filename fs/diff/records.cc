@@ -134,7 +134,7 @@ absl::StatusOr<LogHeader> DecodeLogHeader(absl::Span<const uint8_t> bytes) {
 
 std::string EncodeRecord(const Record& record, uint64_t sequence, uint64_t durable_to,
                          uint64_t seed) {
-  std::string bytes(kRecordHeaderBytes, '\0');
+  std::string bytes(kLogRecordHeaderBytes, '\0');
   Encoder encode(&bytes);
   const RecordType type = std::visit(
       [&encode](const auto& value) {
@@ -159,7 +159,7 @@ absl::StatusOr<DecodedRecord> DecodeRecord(absl::Span<const uint8_t> bytes, uint
   if (bytes.size() < 4) return absl::NotFoundError("end of the log");
   const auto length = LoadLittleEndian<uint32_t>(bytes.data());
   if (length == 0) return absl::NotFoundError("end of the log");
-  if (length < kRecordHeaderBytes || length > kMaxRecordBytes || Padded(length) > bytes.size()) {
+  if (length < kLogRecordHeaderBytes || length > kMaxRecordBytes || Padded(length) > bytes.size()) {
     return Damaged(absl::StrCat("a record has the impossible length ", length));
   }
   const auto* raw = reinterpret_cast<const char*>(bytes.data());
@@ -171,7 +171,7 @@ absl::StatusOr<DecodedRecord> DecodeRecord(absl::Span<const uint8_t> bytes, uint
   decoded.durable_to = LoadLittleEndian<uint64_t>(raw + 16);
   decoded.bytes = Padded(length);
   const auto type = static_cast<RecordType>(LoadLittleEndian<uint16_t>(raw + 24));
-  const auto payload = bytes.subspan(kRecordHeaderBytes, length - kRecordHeaderBytes);
+  const auto payload = bytes.subspan(kLogRecordHeaderBytes, length - kLogRecordHeaderBytes);
   if (!DecodePayload(type, payload, &decoded.record)) {
     return Damaged(absl::StrCat("a record of type ", static_cast<int>(type),
                                 " does not have the fields of its type"));

@@ -400,7 +400,7 @@ using Record = std::variant<OpenRecord, CreateRecord, LinkRecord, UnlinkRecord, 
 // ---- framing ----
 
 inline constexpr size_t kLogHeaderBytes = 64;
-inline constexpr size_t kRecordHeaderBytes = 32;
+inline constexpr size_t kLogRecordHeaderBytes = 32;
 inline constexpr uint32_t kLogFormatVersion = 1;
 
 struct LogHeader {

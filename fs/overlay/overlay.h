@@ -104,7 +104,7 @@ struct DirectoryEntry {
 };
 
 struct DiffFigures {
-  int64_t diff_bytes = 0;  // Allocated bytes of data files and log.
+  int64_t diff_bytes = 0;  // Allocated bytes of data files and log; its reserve does not count.
   int64_t fs_free_bytes = 0;
   int64_t metalog_bytes = 0;
 };

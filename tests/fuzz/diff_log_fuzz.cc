@@ -22,10 +22,10 @@ constexpr int64_t kFileBytes = int64_t{1} << 30;
 // Seals the records in `bytes`, as long as their lengths lead from one to the next, in one epoch.
 void Seal(std::vector<uint8_t>* bytes) {
   size_t at = 0;
-  while (at + pbkfs::kRecordHeaderBytes <= bytes->size()) {
+  while (at + pbkfs::kLogRecordHeaderBytes <= bytes->size()) {
     uint8_t* record = bytes->data() + at;
     const auto length = pbkfs::LoadLittleEndian<uint32_t>(record);
-    if (length < pbkfs::kRecordHeaderBytes || length > bytes->size() - at) return;
+    if (length < pbkfs::kLogRecordHeaderBytes || length > bytes->size() - at) return;
     char seed[8];
     pbkfs::StoreLittleEndian(kSeed, seed);
     uint32_t crc = pbkfs::Crc32c(seed, sizeof(seed));
