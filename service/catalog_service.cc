@@ -111,7 +111,8 @@ absl::Status CatalogServiceImpl::DoGetBackup(const v1::GetBackupRequest& request
   PBKFS_ASSIGN_OR_RETURN(const std::shared_ptr<const Instance> instance,
                          catalog->OpenInstance(request.instance()));
   PBKFS_ASSIGN_OR_RETURN(const std::vector<Backup> backups, instance->ListBackups());
-  PBKFS_ASSIGN_OR_RETURN(const Backup* const backup, FindBackup(backups, request.backup_id()));
+  PBKFS_ASSIGN_OR_RETURN(const Backup* const backup,
+                         FindBackup(backups, request.backup_id(), request.force()));
   FillBackup(*instance, Lineage(backups, request.force()), *backup, response);
   for (const std::string& directory : backup->control.external_dirs) {
     response->add_external_directories(ToUtf8(directory));

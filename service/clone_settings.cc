@@ -97,7 +97,10 @@ SettingList CloneSettings(const CloneFacts& facts, const ServerConfig& config,
   if (absl::StartsWith(config.Value("log_directory"), "/")) {
     settings.emplace_back("log_directory", "log");
   }
-  if (facts.has_tablespaces) settings.emplace_back("allow_in_place_tablespaces", "on");
+  // Servers before 10 do not know the name, and take directories without it.
+  if (facts.has_tablespaces && facts.server_major >= 10) {
+    settings.emplace_back("allow_in_place_tablespaces", "on");
+  }
   settings.insert(settings.end(), facts.recovery.begin(), facts.recovery.end());
   settings.insert(settings.end(), requested.begin(), requested.end());
   return settings;

@@ -14,6 +14,8 @@
 #include "fs/base/status.h"
 #include "fs/base/unique_fd.h"
 #include "fs/catalog/catalog.h"
+#include "fs/catalog/limits.h"
+#include "fs/catalog/lineage.h"
 #include "fs/catalog/wal_tree.h"
 #include "fs/diff/binding.h"
 #include "fs/diff/check.h"
@@ -177,13 +179,35 @@ void WarnOfConfigFiles(MountPlan* plan) {
     plan->mount.add_warnings(absl::StrCat(
         "not in the backup, and the server needs them: ", names,
         "; with default_config the mount gets minimal ones that only let local users in"));
-  } else if (plan->diff_is_new) {
+  } else if (!plan->diff_settings.has_value()) {
     plan->mount.add_warnings(absl::StrCat(
         "minimal files take the place of those that the backup lacks: ", names,
         "; settings that the production server has there, such as shared_preload_libraries, are "
         "not in force"));
   } else {
     plan->mount.add_warnings("the diff exists: default_config writes nothing into it");
+  }
+}
+
+// Where "latest" is not the newest backup of all.
+absl::Status WarnOfNewerBackup(const Instance& instance, MountPlan* plan) {
+  if (plan->request.backup_id() != "latest") return absl::OkStatus();
+  PBKFS_ASSIGN_OR_RETURN(const std::vector<Backup> backups, instance.ListBackups());
+  if (backups.empty() || backups.back().id == plan->mount.backup_id()) return absl::OkStatus();
+  const absl::Status newest = Lineage(backups, plan->request.force()).Check(backups.back());
+  plan->mount.add_warnings(ToUtf8(
+      absl::StrCat("backup ", plan->mount.backup_id(), " is mounted although ", backups.back().id,
+                   " is newer: ", newest.ok() ? "it is from this moment" : newest.message())));
+  return absl::OkStatus();
+}
+
+void WarnOfNewerProgram(const Chain& chain, v1::Mount* mount) {
+  for (const auto& member : chain.members) {
+    if (member->control.program_version <= kTestedProgramVersion) continue;
+    mount->add_warnings(ToUtf8(absl::StrCat(
+        "backup ", member->id, " was made by pg_probackup ", member->control.program_version_text,
+        ", which is newer than the versions that pbkfs was tested with")));
+    return;
   }
 }
 
@@ -200,6 +224,7 @@ void AddWarnings(MountPlan* plan) {
         "that "
         "copies archived WAL from .pbkfs/wal, or take STREAM backups");
   }
+  WarnOfNewerProgram(plan->image->chain(), &mount);
   WarnOfConfigFiles(plan);
   for (const std::string& text : CloneWarnings(plan->config)) warn(text);
   if (mount.external_directories_size() > 0) {
@@ -210,7 +235,7 @@ void AddWarnings(MountPlan* plan) {
   if (plan->request.force()) {
     warn("mounted by force: a backup of the chain may be damaged");
   }
-  if (!plan->diff_is_new && plan->request.settings_size() > 0) {
+  if (plan->diff_settings.has_value() && plan->request.settings_size() > 0) {
     warn(
         "the diff exists: its configuration files are as they were left, and settings of this "
         "request are only in start_command");
@@ -231,9 +256,12 @@ absl::Status FillClone(MountPlan* plan) {
   plan->config = *std::move(config);
   const std::map<std::string, std::string> requested(plan->request.settings().begin(),
                                                      plan->request.settings().end());
-  if (plan->diff_is_new) PBKFS_RETURN_IF_ERROR(CheckCloneIsSafe(plan->config, requested));
+  if (!plan->diff_settings.has_value()) {
+    PBKFS_RETURN_IF_ERROR(CheckCloneIsSafe(plan->config, requested));
+  }
   CloneFacts facts;
-  if (plan->request.default_config() && plan->diff_is_new) {
+  // Also for a diff that exists: somebody may delete it before it is opened.
+  if (plan->request.default_config()) {
     PBKFS_ASSIGN_OR_RETURN(plan->default_files, DefaultFilesFor(image, plan->mount.owner().uid()));
   }
   facts.server_major = image.chain().tip().control.ServerMajor();
@@ -332,6 +360,7 @@ absl::StatusOr<MountPlan> PlanMount(const v1::MountRequest& request, const Reque
   PBKFS_RETURN_IF_ERROR(PlanRecovery(&plan, archive.get(), &wal_warnings));
   PBKFS_RETURN_IF_ERROR(FillClone(&plan));
   PBKFS_RETURN_IF_ERROR(MakeSideTree(archive, plan.recovery.has_value(), &plan));
+  PBKFS_RETURN_IF_ERROR(WarnOfNewerBackup(*instance, &plan));
   AddWarnings(&plan);
   for (const std::string& text : wal_warnings) plan.mount.add_warnings(ToUtf8(text));
   plan.mount.set_start_command(

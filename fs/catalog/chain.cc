@@ -120,18 +120,21 @@ absl::StatusOr<std::vector<const Backup*>> FindChain(const std::vector<Backup>& 
   return Lineage(backups, force).ChainOf(backup);
 }
 
-absl::StatusOr<const Backup*> FindBackup(const std::vector<Backup>& backups, absl::string_view id) {
+absl::StatusOr<const Backup*> FindBackup(const std::vector<Backup>& backups, absl::string_view id,
+                                         bool force) {
   const auto not_found = [](absl::string_view what) {
     return ReasonError(absl::StatusCode::kNotFound, reason::kBackupNotFound, what);
   };
-  const Lineage lineage(backups, false);
+  const Lineage lineage(backups, force);
   if (id.empty() || absl::EqualsIgnoreCase(id, "latest")) {
     for (auto backup = backups.rbegin(); backup != backups.rend(); ++backup) {
       if (lineage.Check(*backup).ok()) return &*backup;
     }
-    return not_found(backups.empty()
-                         ? "the instance has no backups; take one with pg_probackup"
-                         : "no backup of the instance can be mounted; name one to see why");
+    if (backups.empty()) {
+      return not_found("the instance has no backups; take one with pg_probackup");
+    }
+    return Annotate(lineage.Check(backups.back()),
+                    "no backup of the instance can be mounted; of the newest");
   }
   const absl::StatusOr<int64_t> wanted = ParseBackupId(id);
   if (!wanted.ok()) {
@@ -162,7 +165,7 @@ absl::StatusOr<const Backup*> FindBackup(const std::vector<Backup>& backups, abs
 absl::StatusOr<std::shared_ptr<const Chain>> ResolveChain(std::shared_ptr<const Instance> instance,
                                                           absl::string_view backup_id, bool force) {
   PBKFS_ASSIGN_OR_RETURN(const std::vector<Backup> backups, instance->ListBackups());
-  PBKFS_ASSIGN_OR_RETURN(const Backup* tip, FindBackup(backups, backup_id));
+  PBKFS_ASSIGN_OR_RETURN(const Backup* tip, FindBackup(backups, backup_id, force));
   PBKFS_ASSIGN_OR_RETURN(const std::vector<const Backup*> found, FindChain(backups, *tip, force));
 
   auto chain = std::make_shared<Chain>();

@@ -58,9 +58,11 @@ struct Chain {
 absl::StatusOr<std::vector<const Backup*>> FindChain(const std::vector<Backup>& backups,
                                                      const Backup& backup, bool force);
 
-// Picks a backup by id (any case), or, for "" and "latest", the newest that can be mounted.
-// NOT_FOUND (BACKUP_NOT_FOUND) names the closest that there are.
-absl::StatusOr<const Backup*> FindBackup(const std::vector<Backup>& backups, absl::string_view id);
+// Picks a backup by id (any case), or, for "" and "latest", the newest that can be mounted; where
+// there is none, the error is that of the newest. NOT_FOUND (BACKUP_NOT_FOUND) names the closest
+// that there are.
+absl::StatusOr<const Backup*> FindBackup(const std::vector<Backup>& backups, absl::string_view id,
+                                         bool force);
 
 // Resolves and loads: control files, statuses, order, versions, file lists with their content-crc.
 //   FAILED_PRECONDITION CHAIN_INCOMPLETE     a parent is missing, or the chain does not end in a

@@ -95,6 +95,10 @@ inline constexpr int64_t kCatalogCheckMilliseconds = 2000;
 // 3.x; format_rules.h has what changed in between.
 inline constexpr uint32_t kMinProgramVersion = 20017;
 inline constexpr uint32_t kEndProgramVersion = 30000;
+// The newest that real catalogs of were read; newer ones come with a warning.
+inline constexpr uint32_t kTestedProgramVersion = 20516;
+// The newest server whose backups are described.
+inline constexpr int kMaxServerMajor = 18;
 // Three versions wrote broken lists from this length on; pg_probackup itself calls them corrupt.
 inline constexpr uint32_t kBrokenListVersions[] = {20104, 20105, 20201};
 inline constexpr size_t kBrokenListBytes = 4096000;

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/escaping.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "fs/base/status.h"
 #include "fs/catalog/format_rules.h"
@@ -71,6 +72,13 @@ absl::Status CheckStatus(const Backup& member, bool force) {
                                 NextStep(member.control.status)));
 }
 
+// "9.5", "9.6", "10" to the newest.
+bool IsServerSupported(absl::string_view version) {
+  if (version == "9.5" || version == "9.6") return true;
+  int major = 0;
+  return absl::SimpleAtoi(version, &major) && major >= 10 && major <= kMaxServerMajor;
+}
+
 absl::Status CheckFormat(const Backup& member) {
   const BackupControl& control = member.control;
   if (control.block_size != kPageBytes || control.wal_block_size != kPageBytes) {
@@ -90,6 +98,14 @@ absl::Status CheckFormat(const Backup& member) {
         "backup ", member.id, " was made by pg_probackup ", control.program_version_text,
         ", which is newer than this version of pbkfs knows; use a newer "
         "pbkfs"));
+  }
+  if (!IsServerSupported(control.server_version)) {
+    return Unsupported(absl::StrCat("backup ", member.id, " is of a PostgreSQL '",
+                                    absl::CHexEscape(control.server_version),
+                                    "'; supported are 9.5 to ", kMaxServerMajor));
+  }
+  if (control.mode == BackupMode::kUnknown) {
+    return Unsupported(absl::StrCat("backup ", member.id, " has no backup-mode that is known"));
   }
   return absl::OkStatus();
 }
@@ -151,7 +167,7 @@ Lineage::End Lineage::Follow(const Backup& backup, const std::vector<absl::Statu
   if (backup.control.mode == BackupMode::kFull)
     return {Verdict::kMountable, &backup, absl::OkStatus(), 1};
   const std::string& parent_id = backup.control.parent_id;
-  if (backup.control.mode == BackupMode::kUnknown || parent_id.empty()) {
+  if (parent_id.empty()) {
     return {Verdict::kEndsEarly, &backup, absl::OkStatus(), 1};
   }
   const Backup* const parent = Find(parent_id);
