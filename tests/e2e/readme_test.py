@@ -111,7 +111,10 @@ class Examples(case.E2ECase):
         self.commands = 0
         self.start_line = START
         self.mount = []
-        self.machine = Machine(self, self.work, self.catalog())
+        # A copy: locks that were taken in it end with the machine, without being given back.
+        store = self.work / "catalog"
+        shutil.copytree(self.catalog(), store, symlinks=True)
+        self.machine = Machine(self, self.work, store)
 
     def catalog(self):
         """The directory of one whose newest backup starts by itself."""
