@@ -4,12 +4,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <climits>
 #include <fstream>
 #include <sstream>
 #include <utility>
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -19,6 +22,7 @@
 #include "fs/base/status.h"
 #include "fs/base/unique_fd.h"
 #include "service/limits.h"
+#include "service/utf8.h"
 
 namespace pbkfs {
 namespace {
@@ -97,17 +101,21 @@ std::optional<MountInfoEntry> FindPbkfsAt(absl::string_view target) {
   return found;
 }
 
+namespace {
+
+bool HasControlCharacter(absl::string_view path) {
+  return std::any_of(path.begin(), path.end(), [](char c) { return absl::ascii_iscntrl(c); });
+}
+
+}  // namespace
+
 absl::StatusOr<std::string> CleanPath(absl::string_view field, absl::string_view path) {
   if (path.empty()) return InvalidField(field, "is missing");
   if (path[0] != '/') {
     return InvalidField(field, absl::StrCat("'", path, "' must be an absolute path"));
   }
   if (path.size() > kMaxPathLength) return InvalidField(field, "the path is too long");
-  for (const char c : path) {
-    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) {
-      return InvalidField(field, "the path holds a control character");
-    }
-  }
+  if (HasControlCharacter(path)) return InvalidField(field, "the path holds a control character");
   std::string clean;
   for (const absl::string_view part : absl::StrSplit(path, '/', absl::SkipEmpty())) {
     if (part == ".") continue;
@@ -212,6 +220,12 @@ absl::StatusOr<ResolvedPath> PathPolicy::Resolve(absl::string_view field,
   PBKFS_ASSIGN_OR_RETURN(const std::vector<MountInfoEntry> mounts, ReadMountInfo());
   absl::StatusOr<ResolvedPath> resolved = ResolvePath(path, mounts);
   if (!resolved.ok()) return InvalidField(field, resolved.status().message());
+  // Links lead to names that no request can hold. Records and the keeper's state are text.
+  if (HasControlCharacter(resolved->path) || ToUtf8(resolved->path) != resolved->path) {
+    return InvalidField(field, absl::StrCat(path, " leads to '", absl::CHexEscape(resolved->path),
+                                            "', which holds a control character or is not UTF-8; "
+                                            "name a directory without such a name in its path"));
+  }
   std::vector<std::string> allowed_roots;
   {
     MutexLock lock(&mutex_);

@@ -122,6 +122,20 @@ TEST_F(PathPolicyTest, LinksThatAppearDuringACallLeadNowhere) {
   EXPECT_GE(late, 50);
 }
 
+// A target with a tab made the keeper's state unreadable for the next program.
+TEST_F(PathPolicyTest, LinksToNamesThatNoRecordHoldsAreRefused) {
+  const PathPolicy& policy = Policy({root_ + "/allowed"});
+  const std::string link = root_ + "/allowed/odd";
+  for (const char* name : {"a\tb", "a\nb", "caf\xe9"}) {
+    unlink(link.c_str());
+    ASSERT_EQ(symlink(name, link.c_str()), 0);
+    const absl::Status status = policy.Resolve("target", link).status();
+    EXPECT_EQ(ReasonOf(status), "INVALID_FIELD") << status;
+    mkdir((root_ + "/allowed/" + name).c_str(), 0700);
+    EXPECT_EQ(ReasonOf(policy.Resolve("target", link).status()), "INVALID_FIELD");
+  }
+}
+
 TEST_F(PathPolicyTest, LinkLoopsAreRefused) {
   const PathPolicy& policy = Policy({root_ + "/allowed"});
   ASSERT_EQ(symlink("loop", (root_ + "/allowed/loop").c_str()), 0);
