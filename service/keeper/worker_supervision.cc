@@ -105,7 +105,7 @@ void Keeper::WorkerEnded(int status) {
     return;
   }
   // A stop, asked of us or of the worker itself; or a first start that can't be.
-  if (exited && ((code == 0 && mounts_.empty()) || (stop_signal_ != 0 && was_ready) ||
+  if (exited && ((code == 0 && mounts_.empty()) || stop_signal_ != 0 ||
                  (generation_ == 1 && !was_ready))) {
     ended_ = true;
     exit_code_ = code;

@@ -2,11 +2,12 @@
 
 import os
 import pathlib
+import signal
 import subprocess
 import threading
 import time
 
-from pbkfs_e2e import case, mounts
+from pbkfs_e2e import case, mounts, workers
 from pbkfs_e2e.daemon import mount_arguments
 from pbkfs_e2e.variants import VariantCatalog
 
@@ -50,6 +51,17 @@ class Stop(case.E2ECase):
         self.assertEqual(0, code, self.daemon.log_tail())
         self.assertLess(seconds, STOP_SECONDS)
         self.assertEqual([], mounts.below(self.work))
+
+    def test_a_worker_that_can_not_start_again(self):
+        registry = self.daemon.state_dir / "mounts"
+        registry.rmdir()
+        registry.touch()
+        os.kill(workers.wait_for_worker(self.daemon.pid), signal.SIGKILL)
+        case.wait_until(lambda: self.daemon.log_path.read_text().count("the worker was") > 1, STOP_SECONDS,
+                        "the next worker that fails")
+        begin = time.monotonic()
+        self.assertGreater(self.daemon.stop(), 0)
+        self.assertLess(time.monotonic() - begin, STOP_SECONDS)
 
     def test_mounts_that_another_namespace_has_a_copy_of(self):
         self.mount()
