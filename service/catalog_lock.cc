@@ -217,32 +217,39 @@ void CatalogLocker::CleanUpLeftovers() {
     std::string line;
     while (std::getline(file, line) && lines.size() < kMaxLockRecords) lines.push_back(line);
   }
-  for (const std::string& line : lines) CleanUp(line);
-  if (!lines.empty()) unlink(options_.record_path.c_str());
+  std::vector<std::string> failed;
+  for (const std::string& line : lines) {
+    if (!CleanUp(line)) failed.push_back(line);
+  }
+  MutexLock lock(&mutex_);
+  // What could not be removed now is tried again at the next start.
+  for (std::string& line : failed) record_.insert(std::move(line));
+  if (!lines.empty()) WriteRecord();
 }
 
-void CatalogLocker::CleanUp(const std::string& line) {
+bool CatalogLocker::CleanUp(const std::string& line) {
   const std::vector<std::string> fields = absl::StrSplit(line, absl::MaxSplits(' ', 4));
   int32_t pid = 0;
   std::string path;
   if (fields.size() != 5 || !absl::SimpleAtoi(fields[0], &pid) || pid <= 1 ||
       !absl::CUnescape(fields[4], &path)) {
-    return;
+    return true;
   }
   // A holder whose daemon was killed gives its locks back by itself, right now.
   const absl::Time deadline = absl::Now() + absl::FromChrono(kLockHolderExitWait);
   while (ProcessStartTime(pid) == fields[1] && absl::Now() < deadline) poll(nullptr, 0, 20);
-  if (IsProbackup(pid)) return;
+  if (IsProbackup(pid)) return true;
   const LockableDirectory directory{
       open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), path};
   const UniqueFd fd(directory.fd);
   struct stat st;
-  if (!fd.valid() || !CheckDirectory(directory, &st).ok()) return;
+  if (!fd.valid() || !CheckDirectory(directory, &st).ok()) return true;
   absl::StatusOr<std::shared_ptr<LockHolderProcess>> holder = HolderFor(st.st_uid, st.st_gid);
   absl::Status status = holder.status();
-  if (status.ok()) status = (*holder)->CleanUp(directory.fd, pid, absl::Seconds(1));
-  if (status.ok()) return;
+  if (status.ok()) status = (*holder)->CleanUp(directory.fd, pid, absl::Seconds(5));
+  if (status.ok()) return true;
   spdlog::warn("{}: a lock of a former run stays: {}", path, std::string(status.message()));
+  return false;
 }
 
 }  // namespace pbkfs

@@ -94,7 +94,8 @@ class CatalogLocker {
   void Forget(const std::string& line);
   void WriteRecord() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void CleanUpLeftovers();
-  void CleanUp(const std::string& line);
+  // False where it is to be tried again.
+  bool CleanUp(const std::string& line);
   void WaitUntilClean() ABSL_LOCKS_EXCLUDED(mutex_);
 
   const CatalogLockerOptions options_;

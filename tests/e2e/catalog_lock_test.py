@@ -210,6 +210,23 @@ class CatalogLock(case.E2ECase):
         (self.directories[0] / "backup_ro.pid").unlink()
         case.wait_until(lambda: self.lock_files() == [], 60, "the locks of the daemon that was killed being removed")
 
+    def test_a_lock_that_can_not_be_removed_now_is_removed_at_a_later_start(self):
+        self.mount()
+        pid = self.holder()
+        os.kill(pid, signal.SIGSTOP)
+        self._kill_daemon()
+        os.kill(pid, signal.SIGKILL)
+        with self.another_process() as other:
+            exclusive = self.write(self.directories[-1], "backup.pid", f"{other}\n")
+            self.daemon.start()
+            case.wait_until(lambda: "a lock of a former run stays" in self.daemon.log_path.read_text(), 60,
+                            "the daemon giving up")
+            self.assertEqual([str(exclusive), str(exclusive.with_name("backup_ro.pid"))], sorted(self.lock_files()))
+            exclusive.unlink()
+        self.daemon.stop()
+        self.daemon.start()
+        case.wait_until(lambda: self.lock_files() == [], 60, "the lock being removed by the next daemon")
+
     def _kill_daemon(self):
         worker = os.pidfd_open(workers.wait_for_worker(self.daemon.pid))
         os.kill(self.daemon.pid, signal.SIGKILL)
