@@ -32,7 +32,8 @@ absl::StatusOr<ChainDirectories> FindDirectories(const v1::MountRequest& request
   PBKFS_ASSIGN_OR_RETURN(const std::shared_ptr<const Instance> instance,
                          catalog->OpenInstance(request.instance()));
   PBKFS_ASSIGN_OR_RETURN(const std::vector<Backup> backups, instance->ListBackups());
-  PBKFS_ASSIGN_OR_RETURN(const Backup* tip, FindBackup(backups, request.backup_id(), request.force()));
+  PBKFS_ASSIGN_OR_RETURN(const Backup* tip,
+                         FindBackup(backups, request.backup_id(), request.force()));
   PBKFS_ASSIGN_OR_RETURN(const std::vector<const Backup*> chain,
                          FindChain(backups, *tip, request.force()));
   ChainDirectories found;

@@ -62,6 +62,10 @@ void PushComponents(absl::string_view path, std::vector<std::string>* stack) {
   stack->insert(stack->end(), parts.rbegin(), parts.rend());
 }
 
+bool HasControlCharacter(absl::string_view path) {
+  return std::any_of(path.begin(), path.end(), [](char c) { return absl::ascii_iscntrl(c); });
+}
+
 }  // namespace
 
 bool MountInfoEntry::IsPbkfs() const { return type == "fuse.pbkfs"; }
@@ -100,14 +104,6 @@ std::optional<MountInfoEntry> FindPbkfsAt(absl::string_view target) {
   }
   return found;
 }
-
-namespace {
-
-bool HasControlCharacter(absl::string_view path) {
-  return std::any_of(path.begin(), path.end(), [](char c) { return absl::ascii_iscntrl(c); });
-}
-
-}  // namespace
 
 absl::StatusOr<std::string> CleanPath(absl::string_view field, absl::string_view path) {
   if (path.empty()) return InvalidField(field, "is missing");
