@@ -28,13 +28,11 @@ constexpr char kMainConfig[] = "postgresql.conf";
 constexpr char kAutoConfig[] = "postgresql.auto.conf";
 
 // What has to stay open for another process to go on with the diff, in the order of HeldMount: its
-// directory, a descriptor of it that was opened before the first write and learns of every
-// write-out that fails, its lock.
+// directory, the witness of its write-outs, its lock.
 absl::StatusOr<std::vector<UniqueFd>> DescriptorsToHold(const DiffStore& diff) {
-  const int directory = diff.directory_descriptor();
   std::vector<UniqueFd> held;
-  held.emplace_back(fcntl(directory, F_DUPFD_CLOEXEC, 0));
-  held.emplace_back(openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  held.emplace_back(fcntl(diff.directory_descriptor(), F_DUPFD_CLOEXEC, 0));
+  held.emplace_back(fcntl(diff.witness_descriptor(), F_DUPFD_CLOEXEC, 0));
   held.emplace_back(fcntl(diff.lock_descriptor(), F_DUPFD_CLOEXEC, 0));
   for (const UniqueFd& fd : held) {
     if (!fd.valid()) return ErrnoError(errno, absl::StrCat("holding ", diff.path(), " open"));
@@ -174,7 +172,6 @@ absl::Status LiveMount::OpenDiff() {
   opened_diff_ = true;
   PBKFS_ASSIGN_OR_RETURN(std::unique_ptr<DiffStore> diff,
                          DiffStore::Open(environment_.io, paths().diff, plan_.identity));
-  PBKFS_ASSIGN_OR_RETURN(held_, DescriptorsToHold(*diff));
   const bool prepared = diff->prepared();
   if (prepared) {
     // A diff keeps the settings that it was made with; those of the request come last.
@@ -195,6 +192,7 @@ absl::Status LiveMount::OpenDiff() {
   options.read_only = plan_.request.read_only() && prepared;
   PBKFS_ASSIGN_OR_RETURN(std::unique_ptr<Overlay> overlay,
                          Overlay::Create(plan_.image, std::move(diff), options));
+  PBKFS_ASSIGN_OR_RETURN(held_, DescriptorsToHold(overlay->diff_store()));
   absl::Status status = prepared ? DropRecoveryThatIsDone(*overlay) : PrepareClone(*overlay);
   if (status.ok()) status = overlay->diff_store().MarkEphemeral(plan_.request.ephemeral());
   plan_.mount.set_start_command(

@@ -23,6 +23,7 @@
 #include "fs/base/io.h"
 #include "fs/base/lower_tree.h"
 #include "fs/diff/binding.h"
+#include "fs/diff/error_baseline.h"
 #include "fs/diff/meta_log.h"
 #include "fs/diff/page_cache_evidence.h"
 #include "fs/diff/recovery.h"
@@ -79,11 +80,14 @@ class DiffStore {
   uint32_t owner_gid() const { return binding_.owner_gid(); }
 
   // The next open will not take the page cache for intact.
-  void DistrustPageCache() { RemoveEvidence(io_, evidence_); }
+  void DistrustPageCache() ABSL_LOCKS_EXCLUDED(evidence_mutex_);
 
   MetaLog& log() { return *log_; }
-  // Borrowed: what has to stay open for the diff to be taken over; -1 where there is none.
+  // Borrowed: what has to stay open for the diff to be taken over; -1 where there is none. The
+  // witness is there after Recover: a descriptor of the directory, opened before the session's
+  // first write, that learns of every write-out that fails since.
   int directory_descriptor() const { return directory_->descriptor(); }
+  int witness_descriptor() const { return witness_ == nullptr ? -1 : witness_->descriptor(); }
   int lock_descriptor() const { return lock_ == nullptr ? -1 : lock_->descriptor(); }
 
   // Whether the log has grown so much since the last checkpoint, or is in such a state, that a
@@ -124,6 +128,8 @@ class DiffStore {
                                absl::FunctionRef<std::vector<AnswerRecord>()> unanswered)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(checkpoint_mutex_);
   absl::Status TrashUnknownData(bool session_goes_on, DiffState* state);
+  absl::Status BeginToWatchWrites();
+  PageCacheEvidence LeaveNewEvidence() ABSL_LOCKS_EXCLUDED(evidence_mutex_);
 
   Io& io_;
   const std::string path_;
@@ -135,11 +141,15 @@ class DiffStore {
   std::unique_ptr<MetaLog> log_;
   Mutex data_sync_mutex_;
   absl::Status data_sync_failed_ ABSL_GUARDED_BY(data_sync_mutex_);
-  PageCacheEvidence evidence_;
+  std::unique_ptr<IoDir> witness_;
+  Mutex evidence_mutex_;
+  PageCacheEvidence evidence_ ABSL_GUARDED_BY(evidence_mutex_);
+  bool distrusted_ ABSL_GUARDED_BY(evidence_mutex_) = false;
   Mutex checkpoint_mutex_;                    // One checkpoint at a time.
   std::atomic<int64_t> checkpoint_bytes_{0};  // Length of the state in the last one …
   std::atomic<int64_t> postponed_until_{0};   // … and that which the next attempt waits for.
   ShutdownKind shutdown_kind_ = ShutdownKind::kClean;
+  std::unique_ptr<ErrorBaseline> baseline_;  // Last: its thread uses what is above.
 };
 
 }  // namespace pbkfs

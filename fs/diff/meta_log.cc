@@ -133,6 +133,7 @@ absl::Status MetaLog::Sync(uint64_t through) {
     durable_sequence_.store(last, std::memory_order_release);
   } else {
     sync_failed_ = Annotate(status, "a sync of the diff's log failed");
+    sync_failed_in_ = generation;
   }
   return sync_failed_;
 }
@@ -144,6 +145,7 @@ std::shared_ptr<IoFile> MetaLog::file() const {
 
 absl::Status MetaLog::Replace(Finish finish) {
   absl::Status status;
+  uint64_t generation = 0;
   {
     MutexLock lock(&append_mutex_);
     if (!closed_.ok()) return closed_;
@@ -155,7 +157,7 @@ absl::Status MetaLog::Replace(Finish finish) {
       position_ = log->position;
       file_ = std::move(log->file);
       reserved_end_ = log->reserved_end;
-      ++generation_;
+      generation = ++generation_;
       end_bytes_.store(position_.end, std::memory_order_relaxed);
       durable_sequence_.store(position_.next_sequence - 1, std::memory_order_release);
     } else {
@@ -164,7 +166,8 @@ absl::Status MetaLog::Replace(Finish finish) {
     }
   }
   MutexLock lock(&sync_mutex_);
-  sync_failed_ = status;
+  // A sync of the new file may have failed already.
+  if (!status.ok() || sync_failed_in_ != generation) sync_failed_ = status;
   return status;
 }
 

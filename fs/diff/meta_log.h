@@ -88,6 +88,7 @@ class MetaLog {
   CondVar sync_done_;
   bool syncing_ ABSL_GUARDED_BY(sync_mutex_) = false;
   absl::Status sync_failed_ ABSL_GUARDED_BY(sync_mutex_);
+  uint64_t sync_failed_in_ ABSL_GUARDED_BY(sync_mutex_) = 0;  // Generation of the file.
 
   std::atomic<uint64_t> last_sequence_;
   std::atomic<uint64_t> durable_sequence_;

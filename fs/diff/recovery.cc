@@ -157,9 +157,13 @@ absl::StatusOr<Recovered> RecoverLog(const RecoverySource& source, IoFile& log_f
   const bool destroys = std::any_of(inodes.begin(), inodes.end(), [](const auto& inode) {
     return inode.second->layout.uncut != 0;
   });
-  // Confirmed bytes may be destroyed only once the record that says so is durable. In the other
-  // cases the whole file system was synced, or what is replayed is durable.
-  if (destroys && source.session != 0) PBKFS_RETURN_IF_ERROR(log_file.DataSync());
+  // Confirmed bytes may be destroyed only once the record that says so is durable. It is where the
+  // evidence was checked: that synced the whole file system. What a loss left may be of a page
+  // cache that is there, unknown to us.
+  if (destroys && recovered.shutdown == ShutdownKind::kCacheLost) {
+    PBKFS_RETURN_IF_ERROR(WriteAgain(log_file));
+  }
+  if (destroys && (source.session != 0 || !intact)) PBKFS_RETURN_IF_ERROR(log_file.DataSync());
   for (auto& [ino, state] : replayer.state().inodes) {
     PBKFS_RETURN_IF_ERROR(settler.Settle(*state, replayer.Destroyed(ino), replayer.Lost(ino)));
     if (state->nlink == 0) recovered.orphans.push_back(ino);

@@ -2,13 +2,19 @@
 // inode's ticket for them, so that nobody else changes the layout of the same blocks meanwhile; the
 // inode's mutex guards only the facts in memory.
 #include <linux/falloc.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cerrno>
+#include <cstdint>
 
 #include "absl/container/inlined_vector.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "fs/base/blocking.h"
 #include "fs/base/status.h"
 #include "fs/diff/zero_range.h"
 #include "fs/overlay/block_math.h"
@@ -18,10 +24,54 @@ namespace pbkfs {
 namespace {
 
 constexpr std::array<uint8_t, kBlockSize> kZeros{};
+// For descriptors: what the background pass has to write may take longer, and an error is better
+// than a hang.
+constexpr absl::Duration kDescriptorPatience = absl::Seconds(30);
+constexpr std::chrono::milliseconds kDescriptorCheck{100};
+
+// Data files that the mounts of this process have open.
+std::atomic<int64_t> open_data_files{0};
+
+std::shared_ptr<IoFile> Counted(std::unique_ptr<IoFile> file) {
+  open_data_files.fetch_add(1, std::memory_order_relaxed);
+  return {file.release(), [](IoFile* open) {
+            delete open;
+            open_data_files.fetch_sub(1, std::memory_order_relaxed);
+          }};
+}
+
+// A part of what the process may open: the image's files, connections and other mounts need some.
+int64_t MostDataFiles() {
+  rlimit limit = {};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return INT64_MAX;
+  return static_cast<int64_t>(std::min<rlim_t>(limit.rlim_cur / 4, INT64_MAX));
+}
 
 }  // namespace
 
 // ---- backing files ----
+
+// A data file stays open until it is synced, so programs that write faster than the background pass
+// syncs wait for it. Whoever holds a ticket may not: the pass needs it.
+void Overlay::AwaitDescriptors(Inode& inode) {
+  static const int64_t most_of_process = MostDataFiles();
+  const int64_t most = options_.max_data_files > 0 ? options_.max_data_files : most_of_process;
+  const auto too_many = [most] { return open_data_files.load(std::memory_order_relaxed) >= most; };
+  if (!too_many()) return;
+  {
+    MutexLock lock(&inode.mutex);
+    if (inode.data != nullptr) return;
+  }
+  const BlockingScope blocking;
+  const absl::Time deadline = absl::Now() + kDescriptorPatience;
+  // What can't be synced stays open.
+  while (too_many() && diff_->log().health().ok() && absl::Now() < deadline) {
+    MutexLock lock(&dirty_mutex_);
+    if (stopping_ || (dirty_.empty() && !confirming_)) return;
+    background_wake_.SignalAll();
+    confirmed_.WaitFor(&dirty_mutex_, kDescriptorCheck);
+  }
+}
 
 // The data file, or null where the inode has none.
 absl::StatusOr<std::shared_ptr<IoFile>> Overlay::DataFile(Inode& inode) {
@@ -36,7 +86,8 @@ absl::StatusOr<std::shared_ptr<IoFile>> Overlay::DataFileLocked(Inode& inode) {
     return inode.data;
   }
   stats().Add(IoCounter::kHandleMisses);
-  PBKFS_ASSIGN_OR_RETURN(inode.data, diff_->OpenData(inode.ino));
+  PBKFS_ASSIGN_OR_RETURN(auto opened, diff_->OpenData(inode.ino));
+  inode.data = Counted(std::move(opened));
   stats().Add(IoCounter::kHandlesOpened);
   return inode.data;
 }
@@ -47,7 +98,8 @@ absl::StatusOr<std::shared_ptr<IoFile>> Overlay::DataFileForWriting(Inode& inode
   MutexLock lock(&inode.mutex);
   PBKFS_ASSIGN_OR_RETURN(std::shared_ptr<IoFile> data, DataFileLocked(inode));
   if (data != nullptr) return data;
-  PBKFS_ASSIGN_OR_RETURN(data, diff_->CreateData(inode.ino));
+  PBKFS_ASSIGN_OR_RETURN(auto created, diff_->CreateData(inode.ino));
+  data = Counted(std::move(created));
   DataFileRecord record;
   record.ino = inode.ino;
   const auto sequence = diff_->log().Append(record);
@@ -305,6 +357,7 @@ absl::Status Overlay::Write(uint64_t ino, int64_t offset, absl::Span<const uint8
     return ErrnoError(EFBIG, absl::StrCat("write at offset ", offset));
   }
   PBKFS_RETURN_IF_ERROR(Repair(*inode));
+  AwaitDescriptors(*inode);
   Ticket ticket = pending_.DrawWrite(inode->pending, BlocksOf(offset, length), offset + length,
                                      inode->size_hint);
   ticket.Wait();
@@ -324,6 +377,7 @@ absl::Status Overlay::Resize(const InodePtr& inode, int64_t size) {
   if (size < 0) return ErrnoError(EINVAL, "truncate to a negative size");
   if (size > kMaxFileBytes) return ErrnoError(EFBIG, absl::StrCat("truncate to ", size));
   PBKFS_RETURN_IF_ERROR(Repair(*inode));
+  AwaitDescriptors(*inode);
   Ticket ticket = pending_.DrawResize(inode->pending, size, inode->size_hint);
   ticket.Wait();
   uint64_t sequence = 0;
@@ -431,6 +485,7 @@ absl::Status Overlay::Allocate(uint64_t ino, int mode, int64_t offset, int64_t l
   if (offset < 0 || length <= 0) return ErrnoError(EINVAL, "fallocate of an empty range");
   if (offset > kMaxFileBytes - length) return ErrnoError(EFBIG, "fallocate");
   PBKFS_RETURN_IF_ERROR(Repair(*inode));
+  AwaitDescriptors(*inode);
   // One destruction of an inode at a time: the log knows only the last one that has no Cut.
   const ByteRange range = zeroes ? ByteRange{} : BlocksOf(offset, length);
   Ticket ticket = pending_.DrawWrite(inode->pending, range, offset + length, inode->size_hint);

@@ -78,7 +78,7 @@ void Overlay::Reap(const InodePtr& inode) {
   if (!orphan_with_data) return;
   MutexLock lock(&dirty_mutex_);
   doomed_.push_back({*sequence, inode->ino, space_taken});
-  if (doomed_.size() >= kMaxListed) background_wake_.SignalAll();
+  if (doomed_.size() % kMaxListed == 0) background_wake_.SignalAll();
 }
 
 bool Overlay::RemoveDoomed() {
@@ -92,10 +92,13 @@ bool Overlay::RemoveDoomed() {
   bool removed_any = false;
   uint64_t last = 0;
   for (const auto& [sequence, ino, taken] : doomed) last = std::max(last, sequence);
-  // What is not durable stays; the next mount knows it as an orphan or moves it to trash.
   diff_->log().Sync(last).IgnoreError();
+  std::vector<Doomed> undurable;  // Until the log gets another file.
   for (const auto& [sequence, ino, taken] : doomed) {
-    if (!diff_->log().IsDurable(sequence)) continue;
+    if (!diff_->log().IsDurable(sequence)) {
+      undurable.push_back({sequence, ino, taken});
+      continue;
+    }
     const absl::Status removed = diff_->RemoveData(ino);
     if (removed.ok()) {
       space_.Adjust(-taken);
@@ -106,6 +109,8 @@ bool Overlay::RemoveDoomed() {
                    removed.ToString());
     }
   }
+  MutexLock lock(&dirty_mutex_);
+  doomed_.insert(doomed_.end(), undurable.begin(), undurable.end());
   return removed_any;
 }
 
@@ -114,28 +119,35 @@ void Overlay::ConfirmDirty() {
   {
     MutexLock lock(&dirty_mutex_);
     dirty.swap(dirty_);
+    confirming_ = true;
   }
   for (const uint64_t ino : dirty) {
-    const InodePtr inode = inodes_.Find(ino);
-    if (inode == nullptr) continue;  // An orphan that is gone.
-    {
-      MutexLock lock(&inode->mutex);
-      inode->listed_dirty = false;
-      if (inode->state.nlink == 0) continue;
-    }
-    Repair(*inode).IgnoreError();
-    Ticket ticket = pending_.Draw(inode->pending, PendingRole::kBarrier, {});
-    ticket.Wait();
-    const absl::Status synced = SyncInode(*inode);
-    MutexLock lock(&inode->mutex);
-    DropIdleFiles(*inode);
-    // A failure of the data file is kept in the inode and answered to whoever calls fsync; one of
-    // the log passes when the log gets another file.
-    if (synced.ok() || inode->state.layout.failed || inode->listed_dirty) continue;
-    inode->listed_dirty = true;
-    MutexLock dirty_lock(&dirty_mutex_);
-    dirty_.push_back(ino);
+    if (const InodePtr inode = inodes_.Find(ino)) Confirm(*inode);  // Else an orphan that is gone.
+    MutexLock lock(&dirty_mutex_);
+    confirmed_.SignalAll();
   }
+  MutexLock lock(&dirty_mutex_);
+  confirming_ = false;
+}
+
+void Overlay::Confirm(Inode& inode) {
+  {
+    MutexLock lock(&inode.mutex);
+    inode.listed_dirty = false;
+    if (inode.state.nlink == 0) return;
+  }
+  Repair(inode).IgnoreError();
+  Ticket ticket = pending_.Draw(inode.pending, PendingRole::kBarrier, {});
+  ticket.Wait();
+  const absl::Status synced = SyncInode(inode);
+  MutexLock lock(&inode.mutex);
+  DropIdleFiles(inode);
+  // A failure of the data file is kept in the inode and answered to whoever calls fsync; one of the
+  // log passes when the log gets another file.
+  if (synced.ok() || inode.state.layout.failed || inode.listed_dirty) return;
+  inode.listed_dirty = true;
+  MutexLock dirty_lock(&dirty_mutex_);
+  dirty_.push_back(inode.ino);
 }
 
 absl::Status Overlay::Checkpoint() {

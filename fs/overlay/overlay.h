@@ -49,6 +49,9 @@ struct OverlayOptions {
   // How long unconfirmed writes may wait for the background pass. Long enough not to compete with
   // commits, short enough that a checkpoint has little to carry over.
   std::chrono::milliseconds background_interval{10000};
+  // How many data files the mounts of the process may have open before a write waits for those
+  // that are not synced. 0 = a quarter of RLIMIT_NOFILE.
+  int64_t max_data_files = 0;
   // How much the log grows before it is written anew.
   int64_t checkpoint_growth_bytes = kCheckpointGrowthBytes;
   // Where the figures are counted; null = in the overlay. Outlive the overlay.
@@ -245,6 +248,7 @@ class Overlay {
   absl::StatusOr<std::shared_ptr<IoFile>> DataFile(Inode& inode) ABSL_LOCKS_EXCLUDED(inode.mutex);
   absl::StatusOr<std::shared_ptr<IoFile>> DataFileLocked(Inode& inode)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(inode.mutex);
+  void AwaitDescriptors(Inode& inode) ABSL_LOCKS_EXCLUDED(inode.mutex, dirty_mutex_);
   absl::StatusOr<std::shared_ptr<IoFile>> DataFileForWriting(Inode& inode)
       ABSL_LOCKS_EXCLUDED(inode.mutex);
   absl::StatusOr<std::shared_ptr<const LowerFile>> LowerOf(Inode& inode)
@@ -322,6 +326,7 @@ class Overlay {
   void HintWriteback(Inode& inode, const std::shared_ptr<IoFile>& data, int64_t begin, int64_t end)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(inode.mutex);
   void ConfirmDirty();
+  void Confirm(Inode& inode);
   void RunBackground();
   void StopBackground();
 
@@ -347,6 +352,8 @@ class Overlay {
 
   Mutex dirty_mutex_;
   CondVar background_wake_;
+  CondVar confirmed_;  // Signalled when the background pass is done with an inode.
+  bool confirming_ ABSL_GUARDED_BY(dirty_mutex_) = false;
   bool stopping_ ABSL_GUARDED_BY(dirty_mutex_) = false;
   // By number, so that a list keeps no orphan alive.
   std::vector<uint64_t> dirty_ ABSL_GUARDED_BY(dirty_mutex_);

@@ -153,6 +153,7 @@ class SimDir : public IoDir {
   absl::StatusOr<std::unique_ptr<IoDir>> OpenDir(absl::string_view name) override {
     MutexLock lock(&io_.mutex_);
     if (io_.dead_) return ErrnoError(EIO, "dead");
+    if (name == ".") return std::make_unique<SimDir>(io_, node_);
     const auto found = node_->entries.find(std::string(name));
     if (found == node_->entries.end()) return ErrnoError(ENOENT, name);
     return std::make_unique<SimDir>(io_, found->second);
@@ -324,6 +325,11 @@ void SimIo::Revive() {
   dead_ = false;
   die_at_ = UINT64_MAX;
   if (root_ != nullptr) DropCleanPages(*root_);
+}
+
+void SimIo::LoseEvidence() {
+  MutexLock lock(&mutex_);
+  root_->entries.erase("run");
 }
 
 void SimIo::FailNextSync(const std::string& name) {

@@ -35,6 +35,8 @@ class SimIo : public Io {
   bool dead() const;
   // A new process on the same machine.
   void Revive();
+  // What was left on the tmpfs is gone, and nothing else.
+  void LoseEvidence();
   // The next sync of a file or directory of that name fails; what of it reached the disk is left to
   // chance. "" takes that back.
   void FailNextSync(const std::string& name);
@@ -101,7 +103,7 @@ class SimIo : public Io {
   bool dead_ ABSL_GUARDED_BY(mutex_) = false;
   std::string failing_sync_ ABSL_GUARDED_BY(mutex_);
   bool unreported_error_ ABSL_GUARDED_BY(mutex_) = false;  // For syncfs.
-  uint64_t boot_ ABSL_GUARDED_BY(mutex_) = 1;  // Goes into mount ids.
+  uint64_t boot_ ABSL_GUARDED_BY(mutex_) = 1;              // Goes into mount ids.
 };
 
 }  // namespace pbkfs::testsupport

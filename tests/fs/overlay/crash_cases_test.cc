@@ -1,5 +1,6 @@
 // Crashes that broke simpler rules once, by name. Where a case says "at every step", the process or
 // the machine dies at each changing operation of the disk in turn.
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <linux/falloc.h>
 #include <sys/stat.h>
@@ -258,6 +259,57 @@ TEST_F(CrashCases, APunchThatDidNotReachTheDiskShowsNothingOlderThanTheFile) {
   }
 }
 
+// syncfs tells whoever asks first of a failure that came before, whosever it was.
+TEST_F(CrashCases, AFailureOfAnotherProgramBeforeTheMountIsNotThatOfTheSession) {
+  SimFixture fs(Lower(), 1);
+  const auto disk = *fs.io().OpenDir("/");
+  const auto junk = *disk->OpenFile("junk", O_RDWR | O_CREAT, 0600);
+  fs.io().FailNextSync("junk");
+  ASSERT_FALSE(junk->DataSync().ok());
+  ASSERT_TRUE(fs.Mount().ok());
+  ASSERT_TRUE(fs.overlay().Write(fs.Ino("a"), 0, Bytes(Page(50))).ok());
+  fs.Drop();
+  fs.io().Revive();
+  ASSERT_TRUE(fs.Mount().ok());
+  EXPECT_EQ(fs.overlay().diff_store().shutdown_kind(), ShutdownKind::kProcessDied);
+  EXPECT_TRUE(ReadInode(fs.overlay(), fs.Ino("a"))->substr(0, kB) == Page(50));
+}
+
+// The page cache is there, but nothing says so: a record that recovery obeys may not be on the
+// disk.
+TEST_F(CrashCases, ARecoveryThatTakesTheCacheForLostDestroysNothingBeforeItsRecordIsDurable) {
+  const std::string content = Page(33, 4 * kB);
+  bool died = true;
+  for (uint64_t step = 1; died; ++step) {
+    ASSERT_LT(step, 50u);
+    for (uint64_t again = 1; again < 20; ++again) {
+      for (uint64_t seed = 0; seed < kSeeds / 4; ++seed) {
+        SimFixture fs(Lower(), seed);
+        ASSERT_TRUE(fs.Mount().ok());
+        ASSERT_TRUE(fs.overlay().Write(fs.Ino("a"), 0, Bytes(content)).ok());
+        ASSERT_TRUE(fs.overlay().Fsync(fs.Ino("a")).ok());
+        fs.io().DieAfter(step);
+        AttributeChange shorter;
+        shorter.size = kB;
+        fs.overlay().SetAttributes(fs.Ino("a"), shorter).IgnoreError();
+        died = fs.io().dead();
+        fs.Drop();
+        fs.io().Revive();
+        fs.io().LoseEvidence();
+        fs.io().DieAfter(again);
+        fs.Mount().IgnoreError();
+        fs.Drop();
+        fs.io().Crash();
+        const absl::Status mounted = fs.Mount();
+        ASSERT_TRUE(mounted.ok()) << mounted << " step " << step << ", " << again << ", " << seed;
+        const std::string found = *ReadInode(fs.overlay(), fs.Ino("a"));
+        ASSERT_TRUE(found == content || found == content.substr(0, kB))
+            << found.size() << " bytes, step " << step << ", " << again << ", " << seed;
+      }
+    }
+  }
+}
+
 // Writers go on while an fsync is in the disk: what they write is not promised by it, and what was
 // written before is.
 TEST_F(CrashCases, AnFsyncPromisesWhatWasWrittenBeforeItAndNoLaterWriteHarmsThat) {
@@ -414,7 +466,12 @@ TEST_F(LogFaults, NoDataFileIsRemovedBeforeTheLogSaysSoDurably) {
   ASSERT_TRUE(fs_.Unlink("a").ok());
   fs_.overlay().Forget(ino);
   fs_.overlay().Maintain();
-  EXPECT_TRUE(std::filesystem::exists(fs_.diff_path() + "/data/" + DataFileName(ino)));
+  const std::string data = fs_.diff_path() + "/data/" + DataFileName(ino);
+  EXPECT_TRUE(std::filesystem::exists(data));
+  fs_.io().set_hook(nullptr);
+  fs_.overlay().Maintain();  // The log gets another file.
+  fs_.overlay().Maintain();
+  EXPECT_FALSE(std::filesystem::exists(data)) << "its space comes back";
 }
 
 TEST_F(LogFaults, AnExtensionWhoseRecordFailedDoesNotShow) {

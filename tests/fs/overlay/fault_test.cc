@@ -10,6 +10,8 @@
 #include <future>
 #include <thread>
 
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "tests/fs/overlay/overlay_fixture.h"
 
 namespace pbkfs {
@@ -34,6 +36,15 @@ class FaultTest : public testing::Test {
         [name = DataName(path)](const std::string& operation, const std::string& file) {
           return operation == "sync" && file == name ? ErrnoError(EIO, "disk") : absl::OkStatus();
         });
+  }
+  size_t OpenDataFiles() {
+    size_t open = 0;
+    for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+      std::error_code gone;
+      const std::string target = std::filesystem::read_symlink(entry.path(), gone).string();
+      if (target.starts_with(fs_.diff_path() + "/data/")) ++open;
+    }
+    return open;
   }
   std::string LogPath() const { return fs_.diff_path() + "/log"; }
 
@@ -251,13 +262,47 @@ TEST_F(FaultTest, AnUnmountHasNoMoreFilesOpenThanItWorksOn) {
     ASSERT_TRUE(fs_.Write(name, 0, "x").ok());
   }
   ASSERT_TRUE(fs_.overlay().Close().ok());
-  size_t open = 0;
-  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
-    std::error_code gone;
-    const std::string target = std::filesystem::read_symlink(entry.path(), gone).string();
-    if (target.starts_with(fs_.diff_path() + "/data/")) ++open;
+  EXPECT_EQ(OpenDataFiles(), 0u);
+}
+
+TEST_F(FaultTest, FilesThatNobodySyncsTakeNoMoreDescriptorsThanTheyMay) {
+  fs_.Unmount();
+  OverlayOptions options;
+  options.max_data_files = 16;
+  options.background_interval = std::chrono::hours(1);
+  fs_.Mount(options);
+  size_t most = 0;
+  for (int i = 0; i < 100; ++i) {
+    const std::string name = "f" + std::to_string(i);
+    ASSERT_TRUE(fs_.Create(name).ok());
+    ASSERT_TRUE(fs_.Write(name, 0, "x").ok());
+    most = std::max(most, OpenDataFiles());
   }
-  EXPECT_EQ(open, 0u);
+  EXPECT_LE(most, 16u);
+  EXPECT_EQ(*fs_.Read("f0"), "x");
+}
+
+TEST_F(FaultTest, AFileIsNotWaitedForWhereNoneCanBeClosed) {
+  fs_.Unmount();
+  OverlayOptions options;
+  options.max_data_files = 1;
+  options.background_interval = std::chrono::hours(1);
+  fs_.Mount(options);
+  ASSERT_TRUE(fs_.Create("held").ok());
+  ASSERT_TRUE(fs_.overlay().Open(fs_.Ino("held")).ok());
+  ASSERT_TRUE(fs_.Write("held", 0, "x").ok());
+  const absl::Time begin = absl::Now();
+  ASSERT_TRUE(fs_.Create("next").ok());
+  ASSERT_TRUE(fs_.Write("next", 0, "x").ok());
+  fs_.io().set_hook([](const std::string& operation, const std::string& name) {
+    const bool log = name.rfind("log", 0) == 0;
+    return operation == "sync" && log ? ErrnoError(EIO, "disk") : absl::OkStatus();
+  });
+  EXPECT_FALSE(fs_.overlay().Fsync(fs_.Ino("next")).ok());
+  ASSERT_TRUE(fs_.Create("last").ok());
+  ASSERT_TRUE(fs_.Write("last", 0, "x").ok());
+  EXPECT_LT(absl::Now() - begin, absl::Seconds(25)) << "it gave up waiting";
+  fs_.io().set_hook(nullptr);
 }
 
 TEST_F(FaultTest, SettingTimesLeavesNoFileOpen) {
