@@ -47,12 +47,13 @@ class ReceiveBuffer {
       : bytes_(static_cast<uint8_t*>(mmap(nullptr, kReceiveBytes, PROT_READ | PROT_WRITE,
                                           MAP_PRIVATE | MAP_ANONYMOUS, -1, 0))) {
     if (bytes_ == MAP_FAILED) abort();  // As operator new would.
-    MakeResident(bytes_, kResidentBytes);
   }
   ~ReceiveBuffer() { munmap(bytes_, kReceiveBytes); }
   ReceiveBuffer(const ReceiveBuffer&) = delete;
   ReceiveBuffer& operator=(const ReceiveBuffer&) = delete;
   uint8_t* bytes() { return bytes_; }
+  // Gives the memory back, until MakeResident.
+  void Release() { madvise(bytes_, kReceiveBytes, MADV_DONTNEED); }
 
  private:
   uint8_t* const bytes_;
@@ -266,7 +267,14 @@ void FuseSession::Serve(int thread, const ServingThreads::Next& next) {
   pthread_setname_np(pthread_self(), absl::StrCat("fuse-", thread).c_str());
   ReceiveBuffer buffer;
   AddBuffer(buffer.bytes());
-  while (fuse_session_exited(session_) == 0 && next()) {
+  bool released = false;
+  const auto idle = [&] {
+    RemoveBuffer(buffer.bytes());
+    buffer.Release();
+    released = true;
+  };
+  while (fuse_session_exited(session_) == 0 && next(idle)) {
+    if (std::exchange(released, false)) AddBuffer(buffer.bytes());
     const ssize_t received = Receive(buffer.bytes());
     // ENOENT: the request was taken back before it was read.
     if (received == -EINTR || received == -EAGAIN || received == -ENOENT) continue;
@@ -282,13 +290,13 @@ void FuseSession::Serve(int thread, const ServingThreads::Next& next) {
     if (ChangesNames(header.opcode)) overlay_->answers().Answered(header.unique & ~kResendBit);
     if ((header.unique & kResendBit) != 0 && !HasOwnQueue(header.opcode)) FinishResent();
   }
-  RemoveBuffer(buffer.bytes());
+  if (!released) RemoveBuffer(buffer.bytes());
 }
 
 void FuseSession::AddBuffer(uint8_t* buffer) {
   MutexLock lock(&buffers_mutex_);
   buffers_.push_back(buffer);
-  if (memory_->written()) MakeResident(buffer, kReceiveBytes);
+  MakeResident(buffer, memory_->written() ? kReceiveBytes : kResidentBytes);
 }
 
 void FuseSession::RemoveBuffer(uint8_t* buffer) {

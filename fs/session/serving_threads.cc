@@ -29,7 +29,8 @@ void ServingThreads::StartLocked() {
 
 void ServingThreads::Run(int thread) {
   blocking_observer = this;
-  serve_(thread, [this, thread] { return MayTakeAnother(thread); });
+  serve_(thread,
+         [this, thread](absl::FunctionRef<void()> idle) { return MayTakeAnother(thread, idle); });
   MutexLock lock(&mutex_);
   --serving_;
   ended_ = true;
@@ -56,13 +57,13 @@ void ServingThreads::EndBlocking() {
 }
 
 // A spare thread sleeps when there are enough without it.
-bool ServingThreads::MayTakeAnother(int thread) {
+bool ServingThreads::MayTakeAnother(int thread, absl::FunctionRef<void()> idle) {
   if (thread < threads_) return true;
   MutexLock lock(&mutex_);
   if (ended_ || serving_ - blocked_ <= threads_) return true;
   --serving_;
   ++sleeping_;
-  while (wakes_ == 0 && !ended_) wake_.Wait(&mutex_);
+  SleepLocked(idle);
   if (wakes_ > 0) {
     --wakes_;
   } else {
@@ -70,6 +71,16 @@ bool ServingThreads::MayTakeAnother(int thread) {
     ++serving_;
   }
   return !ended_;
+}
+
+void ServingThreads::SleepLocked(absl::FunctionRef<void()> idle) {
+  while (wakes_ == 0 && !ended_) {
+    if (wake_.WaitFor(&mutex_, kIdle)) continue;
+    mutex_.Unlock();
+    idle();
+    mutex_.Lock();
+    while (wakes_ == 0 && !ended_) wake_.Wait(&mutex_);
+  }
 }
 
 void ServingThreads::Join() {

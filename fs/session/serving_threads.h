@@ -4,15 +4,16 @@
 // needed, sleep while they are not, and live as long as the session.
 //
 // Nothing is parked: an operation keeps the thread that holds its tickets, so that no operation
-// ever waits for one that has no thread. A waiting thread costs its stack and a buffer that it
-// hardly touches.
+// ever waits for one that has no thread. A waiting thread costs its stack and its buffer.
 #ifndef PBKFS_FS_SESSION_SERVING_THREADS_H_
 #define PBKFS_FS_SESSION_SERVING_THREADS_H_
 
+#include <chrono>
 #include <functional>
 #include <thread>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "fs/base/blocking.h"
 #include "fs/base/mutex.h"
 
@@ -24,10 +25,13 @@ class ServingThreads final : public BlockingObserver {
   // serves the rest when one of them ends.
   static constexpr int kMaxSpares = 1000;
 
+  // How long a spare thread sleeps before it gives its memory back.
+  static constexpr std::chrono::milliseconds kIdle{1000};
+
   // Serves requests one by one, beginning when it is called with a thread's number: each call of
   // `next` asks whether to take another request. Returns when it says no, or when there are none
-  // any more.
-  using Next = std::function<bool()>;
+  // any more. `idle` is called, once, in a call that takes long.
+  using Next = std::function<bool(absl::FunctionRef<void()> idle)>;
   using Serve = std::function<void(int thread, const Next& next)>;
 
   ServingThreads(int threads, Serve serve);
@@ -47,7 +51,8 @@ class ServingThreads final : public BlockingObserver {
 
  private:
   void Run(int thread);
-  bool MayTakeAnother(int thread);
+  bool MayTakeAnother(int thread, absl::FunctionRef<void()> idle);
+  void SleepLocked(absl::FunctionRef<void()> idle) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void StartLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const int threads_;

@@ -31,7 +31,7 @@ class Requests {
     changed_.SignalAll();
   }
   void Serve(const ServingThreads::Next& next) {
-    while (next()) {
+    while (next([this] { ++idle_; })) {
       std::function<void()> request;
       {
         MutexLock lock(&mutex_);
@@ -43,6 +43,8 @@ class Requests {
       request();
     }
   }
+  // How often a thread was told that it is idle.
+  int idle() const { return idle_; }
   // Sends a request and waits until it is answered.
   void Ask() {
     std::promise<void> answered;
@@ -53,6 +55,7 @@ class Requests {
  private:
   Mutex mutex_;
   CondVar changed_;
+  std::atomic<int> idle_ = 0;
   std::deque<std::function<void()>> requests_ ABSL_GUARDED_BY(mutex_);
   bool ended_ ABSL_GUARDED_BY(mutex_) = false;
 };
@@ -112,6 +115,20 @@ TEST_F(ServingThreadsTest, AFewWaitersNeedNoSpare) {
   requests_.Ask();
   EXPECT_EQ(threads.spares(), 0);
   Release(kThreads / 2);
+  requests_.End();
+}
+
+TEST_F(ServingThreadsTest, SparesThatAreNotNeededGiveTheirMemoryBackAndServeAgain) {
+  ServingThreads threads(kThreads, [this](int, const auto& next) { requests_.Serve(next); });
+  Block(3 * kThreads);
+  Release(3 * kThreads);
+  while (requests_.idle() < threads.spares()) requests_.Ask();
+  const int spares = threads.spares();
+  EXPECT_GT(spares, 0);
+  Block(3 * kThreads);
+  requests_.Ask();
+  EXPECT_LE(threads.spares(), spares + kThreads);
+  Release(6 * kThreads);
   requests_.End();
 }
 
