@@ -4,6 +4,7 @@ work goes on when space returns."""
 import errno
 import os
 import pathlib
+import signal
 import subprocess
 
 try:
@@ -11,7 +12,7 @@ try:
 except ImportError:
     grpc = None
 
-from pbkfs_e2e import case, loop_images, postgres
+from pbkfs_e2e import case, daemon, loop_images, postgres, workers
 from pbkfs_e2e.production import Production
 from pbkfs_e2e.synthetic import SyntheticCatalog, largest_file
 
@@ -143,6 +144,47 @@ class Files(FileByFile, FullDisk):
         mount()
         check()
         self.daemon.unmount("m")
+
+
+class EarlierErrors(case.E2ECase):
+    """Another program's write-out failed before the mount, and nobody has asked the kernel about it since."""
+
+    def setUp(self):
+        super().setUp()
+        loop_images.require_tools(self)
+        below = self.work / "below"
+        loop_images.mount_tmpfs(self, below, 48 * MIB)
+        disk = loop_images.LoopImage.make("ext4", below / "disk.img", self.work / "disk", 300 * MIB).mount(self).target
+        with open(disk / "junk", "wb") as junk:
+            for _ in range(100):
+                junk.write(os.urandom(MIB))
+            junk.flush()
+            with self.assertRaises(OSError):
+                os.fsync(junk.fileno())
+        (disk / "junk").unlink()
+        subprocess.run(["mount", "-o", "remount,size=600m", below], check=True)
+        catalog = SyntheticCatalog(self)
+        self.root = self.work / "m"
+        self.daemon.mount(catalog.store, catalog.instance, None, self.root, diff=disk / "d")
+
+    def test_syncs_go_on_after_the_death_of_the_worker(self):
+        killed = workers.kill_worker(self.daemon.pid)
+        workers.wait_for_worker(self.daemon.pid, other_than=killed)
+        with open(self.root / "new", "wb") as new:
+            new.write(b"new")
+            new.flush()
+            os.fsync(new.fileno())
+
+    def test_what_was_written_is_there_after_the_death_of_all_processes(self):
+        relation = largest_file(self.root / "base")
+        with open(relation, "r+b") as file:
+            file.write(b"acknowledged")
+        for pid in daemon.descendants(self.daemon.pid):
+            os.kill(pid, signal.SIGKILL)
+        self.daemon.stop()
+        self.daemon.start()
+        case.wait_until(lambda: os.path.ismount(self.root), 30, "the mount being made again")
+        self.assertTrue(relation.read_bytes().startswith(b"acknowledged"))
 
 
 class Limit(FileByFile, case.E2ECase):
