@@ -115,9 +115,7 @@ absl::Status Overlay::CopyIn(Inode& inode, int64_t offset, absl::Span<const uint
   MutexLock lock(&inode.mutex);
   // The time of the last write, which replay takes from the data file. A write that is under way
   // has set it already.
-  const struct timespec times[2] = {{0, UTIME_OMIT},
-                                    absl::ToTimespec(absl::FromUnixNanos(inode.state.mtime))};
-  data->SetTimes(times).IgnoreError();
+  KeepTime(inode, *data);
   PBKFS_RETURN_IF_ERROR(written);
   PBKFS_ASSIGN_OR_RETURN(const uint64_t sequence, diff_->log().Append(record));
   inode.state.layout.Apply(record, sequence);

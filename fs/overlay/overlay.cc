@@ -216,9 +216,7 @@ absl::StatusOr<Attributes> Overlay::SetAttributes(uint64_t ino, const AttributeC
   inode->state.Apply(record, sequence);
   inode->changed = true;
   if (data != nullptr) {
-    const struct timespec times[2] = {{0, UTIME_OMIT},
-                                      absl::ToTimespec(absl::FromUnixNanos(*change.mtime))};
-    data->SetTimes(times).IgnoreError();
+    KeepTime(*inode, *data);
     DropIdleFiles(*inode);
   }
   return FillAttributes(*inode);
@@ -241,8 +239,22 @@ void Overlay::Release(uint64_t ino) {
   DropIdleFiles(*inode);
 }
 
+// The log does not say when each write was: that is left to the data file, whose own stamp the
+// kernel took a moment after ours, of a clock with longer ticks.
+void Overlay::KeepTime(const Inode& inode, IoFile& data) {
+  const absl::StatusOr<struct stat> found = data.Stat();
+  if (!found.ok() ||
+      absl::TimeFromTimespec(found->st_mtim) == absl::FromUnixNanos(inode.state.mtime))
+    return;
+  const struct timespec times[2] = {{0, UTIME_OMIT},
+                                    absl::ToTimespec(absl::FromUnixNanos(inode.state.mtime))};
+  data.SetTimes(times).IgnoreError();
+}
+
 void Overlay::DropData(Inode& inode) {
-  if (inode.data != nullptr) stats().Add(IoCounter::kHandlesClosed);
+  if (inode.data == nullptr) return;
+  stats().Add(IoCounter::kHandlesClosed);
+  if (inode.state.nlink > 0) KeepTime(inode, *inode.data);
   inode.data.reset();
 }
 

@@ -219,6 +219,7 @@ class Overlay {
   static Attributes FillAttributes(const Inode& inode) ABSL_EXCLUSIVE_LOCKS_REQUIRED(inode.mutex);
   absl::Status CheckWritable() const;
   void TouchChildren(Inode& directory, uint64_t sequence, int64_t time);
+  static void KeepTime(const Inode& inode, IoFile& data) ABSL_EXCLUSIVE_LOCKS_REQUIRED(inode.mutex);
   void DropData(Inode& inode) ABSL_EXCLUSIVE_LOCKS_REQUIRED(inode.mutex);
   void DropIdleFiles(Inode& inode) ABSL_EXCLUSIVE_LOCKS_REQUIRED(inode.mutex);
 

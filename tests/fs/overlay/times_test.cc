@@ -14,7 +14,7 @@ using testsupport::OverlayFixture;
 using testsupport::Page;
 
 constexpr int64_t kB = kBlockSize;
-// The data file's own stamp is taken a moment after ours.
+// Of a process that died the data file's own stamp is left, taken a moment after ours.
 constexpr int64_t kSlack = int64_t{60} * 1000000000;
 
 class TimesTest : public testing::Test {
@@ -74,6 +74,14 @@ TEST_F(TimesTest, UtimensIntoThePastStays) {
   EXPECT_EQ(Get().mtime, 1234567);
   fs_.Remount();
   EXPECT_EQ(Get().mtime, 1234567);
+}
+
+TEST_F(TimesTest, AWriteHasTheSameTimeAfterACleanUnmount) {
+  ASSERT_TRUE(fs_.Write("rel", 0, Page(2)).ok());
+  const Attributes written = Get();
+  fs_.Remount();
+  EXPECT_EQ(Get().mtime, written.mtime);
+  EXPECT_EQ(Get().ctime, written.ctime);
 }
 
 TEST_F(TimesTest, AReadChangesNothing) {
