@@ -235,6 +235,9 @@ class CatalogLock(case.E2ECase):
         self.assertTrue(select.select([worker], [], [], 60)[0])
         os.close(worker)
         mounts.detach_below(self.work)
+        # The next daemon would make the mount again, and lock for it.
+        for record in (self.daemon.state_dir / "mounts").iterdir():
+            record.unlink()
 
 
 if __name__ == "__main__":
