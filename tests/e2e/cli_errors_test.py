@@ -120,6 +120,34 @@ class CliErrors(case.E2ECase):
         mount = self.daemon.mount(broken.store, broken.instance, "latest", self.target)
         self.assertEqual(broken.ids[-2], mount["backupId"])
         self.assertEqual(broken.ids[:2], [member["backupId"] for member in mount["chain"]])
+        warning = next(text for text in mount["warnings"] if "is newer" in text)
+        for part in (broken.ids[-2], broken.ids[-1], "ERROR"):
+            self.assertIn(part, warning)
+
+    def test_the_newest_backup_is_mounted_without_a_word(self):
+        mount = self.daemon.mount(self.catalog.store, self.catalog.instance, "latest", self.target)
+        self.assertEqual(self.catalog.ids[-1], mount["backupId"])
+        self.assertNotIn("newer", " ".join(mount.get("warnings", [])))
+
+    def test_a_newer_program_is_warned_of(self):
+        broken = self.broken()
+        broken.set_control(broken.ids[1], "program-version", "2.99.0")
+        mount = self.daemon.mount(broken.store, broken.instance, broken.ids[-1], self.target)
+        warning = next(text for text in mount["warnings"] if "2.99.0" in text)
+        self.assertIn(broken.ids[1], warning)
+
+    def test_unknown_server_version(self):
+        broken = self.broken()
+        for member in broken.ids:
+            broken.set_control(member, "server-version", "99")
+        self.assert_mount_refused(self.mount(catalog=broken, backup=broken.ids[-1]), FAILED, "UNSUPPORTED_FORMAT",
+                                  ["99"])
+
+    def test_unknown_backup_mode(self):
+        broken = self.broken()
+        broken.set_control(broken.ids[-1], "backup-mode", "SOMETHING")
+        self.assert_mount_refused(self.mount(catalog=broken, backup=broken.ids[-1]), FAILED, "UNSUPPORTED_FORMAT",
+                                  ["backup-mode", broken.ids[-1]])
 
     def test_force_mounts_a_corrupt_backup(self):
         broken = self.broken()

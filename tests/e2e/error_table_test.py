@@ -267,6 +267,11 @@ class ErrorTable(case.E2ECase):
             self.mount_refused("BACKUP_NOT_USABLE", catalog=broken, backup_id=newest, subject="backup_id",
                                says=[full, status])
         self.mount_refused("BACKUP_NOT_USABLE", catalog=broken, backup_id=full, force=True, says=[full])
+        broken.set_control(full, "status", "CORRUPT")
+        for force in (False, True):
+            backup = self.api.catalog.GetBackup(MESSAGES.GetBackupRequest(
+                store=str(broken.store), instance=broken.instance, backup_id=newest, force=force))
+            self.assertEqual(force, backup.mountable)
         broken.set_control(full, "status", "OK")
         broken.remove(middle)
         self.mount_refused("CHAIN_INCOMPLETE", catalog=broken, backup_id=newest, subject="backup_id", says=[middle])
