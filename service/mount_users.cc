@@ -85,6 +85,7 @@ bool ProcessUses(const std::string& process, const Places& places) {
 
 std::vector<std::string> MountUsers(const MountInfoEntry& mount) {
   std::vector<std::string> users;
+  if (mount.mount_point.empty()) return users;  // It was never seen.
   const UniqueDir processes(opendir("/proc"));
   if (processes == nullptr) return users;
   std::map<std::string, Places> namespaces;

@@ -103,7 +103,8 @@ int Keeper::Run() {
     if (descriptors[0].revents != 0) HandleSignals();
     Reap();
     Tick();
-    if (replace_self_ && children_.empty()) ReplaceSelf();
+    // Who is about to end does not hand over: the next program would not know of the stop signal.
+    if (replace_self_ && children_.empty() && stop_signal_ == 0) ReplaceSelf();
   }
   for (auto& [id, mount] : mounts_) {
     spdlog::error("keeper: mount {} at {} ends with the daemon", id, mount.target);

@@ -76,6 +76,10 @@ TEST_F(MountUsersTest, WhoHasAFileOpenIsNamed) {
   EXPECT_THAT(MountUsers(*entry), testing::ElementsAre(testing::HasSubstr(Myself())));
 }
 
+TEST_F(MountUsersTest, AMountThatWasNeverSeenHasNoUsers) {
+  EXPECT_THAT(MountUsers(MountInfoEntry()), testing::IsEmpty());
+}
+
 TEST_F(MountUsersTest, AMountThatGotTheNumberOfOneThatIsGoneIsNotTakenForIt) {
   for (int attempt = 0; attempt < 100; ++attempt) {
     const std::string path = Mount("m");
