@@ -281,7 +281,10 @@ void LiveMount::Abandon() {
     RemoveMadeDiff(environment_.io, id(), paths().diff, plan_.diff_exists);
   }
   if (plan_.made_again) return;
-  if (const absl::Status status = environment_.registry.Remove(id()); !status.ok()) {
+  const absl::Status status = plan_.replaced.has_value()
+                                  ? environment_.registry.Save(*plan_.replaced)
+                                  : environment_.registry.Remove(id());
+  if (!status.ok()) {
     spdlog::error("{}: undoing a mount: {}", id(), std::string(status.message()));
   }
 }

@@ -231,7 +231,7 @@ absl::StatusOr<v1::Mount> MountManager::MountFor(Origin origin, const v1::MountR
     }
   }
   if (request.validate_only()) {
-    PBKFS_ASSIGN_OR_RETURN(const MountPlan plan, MakePlan(request, where, caller));
+    PBKFS_ASSIGN_OR_RETURN(const MountPlan plan, MakePlan(origin, request, where, caller));
     return plan.mount;
   }
   absl::StatusOr<v1::Mount> made = MakeMount(origin, request, where, caller, cancelled);
@@ -242,28 +242,41 @@ absl::StatusOr<v1::Mount> MountManager::MountFor(Origin origin, const v1::MountR
   return made;
 }
 
-absl::StatusOr<MountPlan> MountManager::MakePlan(const v1::MountRequest& request,
+absl::StatusOr<MountPlan> MountManager::MakePlan(Origin origin, const v1::MountRequest& request,
                                                  const RequestPaths& where, const Caller& caller) {
   PBKFS_ASSIGN_OR_RETURN(const ChosenBackup chosen,
                          ChooseBackup(request, where, images_, environment_.io));
   PBKFS_ASSIGN_OR_RETURN(MountPlan plan,
                          LockAndPlan(chosen.request, where, images_, locker_, environment_.io));
   PBKFS_RETURN_IF_ERROR(CheckPlan(plan, caller));
+  PBKFS_RETURN_IF_ERROR(FillEarlier(origin, &plan));
   if (!chosen.why.empty()) plan.mount.add_warnings(chosen.why);
   return plan;
+}
+
+// What an earlier daemon had mounted, and could not mount again, is known by its record.
+absl::Status MountManager::FillEarlier(Origin origin, MountPlan* plan) const {
+  const std::string& id = plan->request.mount_id();
+  absl::StatusOr<v1::MountRecord> earlier = environment_.registry.Find(id);
+  const bool known = earlier.ok() && !earlier->begun() && !earlier->delete_diff();
+  plan->made_again =
+      origin == Origin::kAgain || (known && earlier->diff_path() == plan->where.paths.diff);
+  if (known && !plan->made_again) plan->replaced = *std::move(earlier);
+  if (!plan->made_again || !plan->diff_is_new) return absl::OkStatus();
+  // Perhaps its disk is not mounted yet. A new one would show the backup without the changes.
+  return WithField(
+      ReasonError(absl::StatusCode::kNotFound, reason::kDiffNotFound,
+                  absl::StrCat("the diff ", plan->request.diff_dir(),
+                               " is gone; bring it back and mount again, or begin anew after pbkfs "
+                               "unmount ",
+                               id)),
+      "diff_dir");
 }
 
 absl::StatusOr<v1::Mount> MountManager::MakeMount(Origin origin, const v1::MountRequest& request,
                                                   const RequestPaths& where, const Caller& caller,
                                                   const std::function<bool()>& cancelled) {
-  PBKFS_ASSIGN_OR_RETURN(MountPlan plan, MakePlan(request, where, caller));
-  plan.made_again = origin == Origin::kAgain;
-  if (plan.made_again && plan.diff_is_new) {
-    // Perhaps its disk is not mounted yet. A new one would show the backup without the changes.
-    return ReasonError(
-        absl::StatusCode::kNotFound, reason::kDiffNotFound,
-        absl::StrCat("its diff ", request.diff_dir(), " is gone; bring it back and mount again"));
-  }
+  PBKFS_ASSIGN_OR_RETURN(MountPlan plan, MakePlan(origin, request, where, caller));
   // The last look: a mount that is made stays, and the same request finds it.
   if (cancelled()) return Cancelled(request.mount_id());
   PBKFS_ASSIGN_OR_RETURN(const std::shared_ptr<LiveMount> mount,
@@ -346,14 +359,33 @@ absl::StatusOr<v1::UnmountResponse> MountManager::UnmountWith(const v1::UnmountR
   return response;
 }
 
+// That of a mount which an earlier daemon had.
+std::optional<v1::MountRecord> MountManager::FindRecord(const v1::UnmountRequest& request) const {
+  if (request.target().empty()) {
+    const std::string& id = request.mount_id();
+    absl::StatusOr<v1::MountRecord> record =
+        CheckMountId(id).ok() ? environment_.registry.Find(id) : UnknownMount(id);
+    return record.ok() ? std::optional(*std::move(record)) : std::nullopt;
+  }
+  const absl::StatusOr<std::string> target = CleanPath("target", request.target());
+  absl::StatusOr<std::vector<v1::MountRecord>> records = environment_.registry.Load();
+  if (!target.ok() || !records.ok()) return std::nullopt;
+  for (v1::MountRecord& record : *records) {
+    if (record.request().target() == *target || record.target_path() == *target) {
+      return std::move(record);
+    }
+  }
+  return std::nullopt;
+}
+
 absl::StatusOr<v1::UnmountResponse> MountManager::Forget(const v1::UnmountRequest& request,
                                                          const Caller& caller) {
-  const std::string& id = request.mount_id();
   v1::UnmountResponse response;
+  response.set_mount_id(request.mount_id());
+  const std::optional<v1::MountRecord> record = FindRecord(request);
+  if (!record.has_value()) return response;
+  const std::string& id = record->request().mount_id();
   response.set_mount_id(id);
-  if (!CheckMountId(id).ok()) return response;
-  const absl::StatusOr<v1::MountRecord> record = environment_.registry.Find(id);
-  if (!record.ok()) return response;
   PBKFS_RETURN_IF_ERROR(
       caller.CheckOwns(record->mount().owner().uid(), absl::StrCat("mount '", id, "'")));
   {

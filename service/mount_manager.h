@@ -128,8 +128,9 @@ class MountManager {
   absl::StatusOr<v1::Mount> MountFor(Origin origin, const v1::MountRequest& original,
                                      const Caller& caller, const std::function<bool()>& cancelled);
   // The checks of Mount, and with validate_only all that it does. Otherwise the plan holds locks.
-  absl::StatusOr<MountPlan> MakePlan(const v1::MountRequest& request, const RequestPaths& where,
-                                     const Caller& caller);
+  absl::StatusOr<MountPlan> MakePlan(Origin origin, const v1::MountRequest& request,
+                                     const RequestPaths& where, const Caller& caller);
+  absl::Status FillEarlier(Origin origin, MountPlan* plan) const;
   absl::StatusOr<v1::Mount> MakeMount(Origin origin, const v1::MountRequest& request,
                                       const RequestPaths& where, const Caller& caller,
                                       const std::function<bool()>& cancelled);
@@ -147,6 +148,7 @@ class MountManager {
   absl::StatusOr<v1::UnmountResponse> UnmountWith(const v1::UnmountRequest& request,
                                                   const Caller& caller, UnmountOptions options);
   // Removes the record of a mount that an earlier daemon had and that could not be made again.
+  std::optional<v1::MountRecord> FindRecord(const v1::UnmountRequest& request) const;
   absl::StatusOr<v1::UnmountResponse> Forget(const v1::UnmountRequest& request,
                                              const Caller& caller);
   void Retire(const LiveMount& mount);

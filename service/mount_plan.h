@@ -59,7 +59,8 @@ struct MountPlan {
   RequestPaths where;
   bool diff_is_new = false;  // The diff directory is absent or empty.
   bool diff_exists = false;
-  bool made_again = false;  // An earlier daemon had the mount: its record outlives a failure.
+  bool made_again = false;  // An earlier daemon had the mount: its record outlives a failure …
+  std::optional<v1::MountRecord> replaced;   // … and so does that of one with another diff.
   std::optional<SettingList> diff_settings;  // Those of a diff that is prepared.
   std::shared_ptr<const Image> image;
   DiffIdentity identity;

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 
 from pbkfs_e2e import api, case, mounts, workers
 from pbkfs_e2e.daemon import Daemon, mount_arguments
@@ -20,12 +21,19 @@ class Restore(case.E2ECase):
         api.need(self)
         self.catalog = SyntheticCatalog(self)
 
-    def mount(self, name, store=None, **fields):
-        request = api.MESSAGES.MountRequest(mount_id=name, store=str(store or self.catalog.store), instance="node",
-                                            target=str(self.work / name), diff_dir=str(self.work / f"diff-{name}"),
-                                            **fields)
+    def mount_request(self, name, store=None, **fields):
+        mount_id = fields.pop("mount_id", name)
+        diff_dir = fields.pop("diff_dir", self.work / f"diff-{mount_id}")
+        return api.MESSAGES.MountRequest(mount_id=mount_id, store=str(store or self.catalog.store), instance="node",
+                                         target=str(self.work / name), diff_dir=str(diff_dir), **fields)
+
+    def mount(self, name, **fields):
         with api.Api(self.daemon.address) as daemon:
-            return daemon.mount.Mount(request, timeout=api.CALL_SECONDS)
+            return daemon.mount.Mount(self.mount_request(name, **fields), timeout=api.CALL_SECONDS)
+
+    def refusal(self, name, **fields):
+        with api.Api(self.daemon.address) as daemon:
+            return api.refusal_of(daemon.mount.Mount, self.mount_request(name, **fields))
 
     def record(self, name):
         return self.daemon.state_dir / "mounts" / f"{name}.json"
@@ -112,6 +120,43 @@ class Restore(case.E2ECase):
     def change_record(self, name, **fields):
         record = json.loads(self.record(name).read_text())
         self.record(name).write_text(json.dumps({**record, **fields}))
+
+    def test_a_mount_that_could_not_be_made_again_is_neither_lost_nor_begun_anew(self):
+        place = self.work / "place"
+        place.mkdir()
+        self.mount("place/a", mount_id="a", restore=True)
+        (place / "a" / "kept").write_text("kept")
+        self.crash()
+        self.reboot()
+        diff, away = self.work / "diff-a", self.work / "away"
+        diff.rename(away)
+        self.start()
+        for validate_only in (True, False):
+            refusal = self.refusal("place/a", mount_id="a", restore=True, validate_only=validate_only)
+            self.assertEqual("DIFF_NOT_FOUND", refusal.reason)
+        self.assertTrue(self.record("a").exists())
+        self.assertFalse(diff.exists())
+
+        away.rename(diff)
+        subprocess.run(["mount", "--bind", place, place], check=True)
+        subprocess.run(["mount", "-o", "remount,bind,ro", place], check=True)
+        self.addCleanup(mounts.detach, place)
+        for other_diff in (diff, self.work / "other"):
+            self.assertIn("Read-only file system", self.refusal("place/a", mount_id="a", diff_dir=other_diff).message)
+            self.assertEqual(str(diff), json.loads(self.record("a").read_text())["diffPath"], other_diff)
+        mounts.detach(place)
+        self.mount("place/a", mount_id="a", restore=True)
+        self.assertEqual("kept", (place / "a" / "kept").read_text())
+
+    def test_a_mount_that_could_not_be_made_again_is_forgotten_by_its_target(self):
+        self.mount("a", restore=True)
+        self.crash()
+        self.reboot()
+        (self.work / "diff-a").rename(self.work / "away")
+        self.start()
+        answer = self.daemon.cli("unmount", self.work / "a")
+        self.assertEqual("a was to be mounted again, and is forgotten", answer.stdout.split(";")[0])
+        self.assertFalse(self.record("a").exists())
 
     def test_stale_mount_points_are_taken_over(self):
         self.mount("a")
