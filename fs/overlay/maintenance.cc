@@ -59,9 +59,9 @@ void Overlay::Reap(const InodePtr& inode) {
     if (inode->state.nlink > 0) return;
     orphan_with_data = inode->state.layout.has_data;
     is_directory = inode->state.IsDirectory();
-    if (inode->ino < kFirstNewIno) inodes_.MarkGone(inode->ino);
     space_taken = inode->space_taken;
   }
+  if (inode->ino < kFirstNewIno) inodes_.MarkGone(inode->ino);
   if (is_directory) {
     WriterLock lock(&namespace_mutex_);
     names_.Forget(inode->ino);
