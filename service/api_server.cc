@@ -13,6 +13,7 @@
 #include "grpcpp/server_posix.h"
 #include "service/grpc_status.h"
 #include "service/limits.h"
+#include "spdlog/spdlog.h"
 
 namespace pbkfs {
 namespace {
@@ -72,12 +73,38 @@ ApiServer::ApiServer(const v1::DaemonConfig& config, std::vector<grpc::Service*>
 
 absl::StatusOr<std::unique_ptr<ApiServer>> ApiServer::Start(
     const v1::DaemonConfig& config, const std::vector<grpc::Service*>& services,
-    const CallGate& gate) {
+    const CallGate& gate, bool optional) {
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   std::unique_ptr<ApiServer> api(new ApiServer(config, services, gate));
   PBKFS_ASSIGN_OR_RETURN(api->local_, api->StartLocal());
-  PBKFS_RETURN_IF_ERROR(api->Reload(config));
+  if (optional) {
+    api->StartWhatCanBe(config);
+  } else {
+    PBKFS_RETURN_IF_ERROR(api->Reload(config));
+  }
   return api;
+}
+
+void ApiServer::StartWhatCanBe(const v1::DaemonConfig& config) {
+  MutexLock lock(&mutex_);
+  for (int i = 0; i < config.listeners_size(); ++i) {
+    const v1::Listener& listener = config.listeners(i);
+    if (!listener.has_tls()) continue;
+    absl::StatusOr<std::shared_ptr<TlsServer>> tls = ReadAndStartTls(listener.tls());
+    if (tls.ok()) {
+      tls_[i] = *std::move(tls);
+      continue;
+    }
+    spdlog::error("connections to {} are closed until its certificates can be read: {}",
+                  listener.address(), std::string(tls.status().message()));
+    unreadable_[i] = listener.tls();
+  }
+}
+
+absl::StatusOr<std::shared_ptr<ApiServer::TlsServer>> ApiServer::ReadAndStartTls(
+    const v1::Tls& tls) const {
+  PBKFS_ASSIGN_OR_RETURN(TlsPems pems, ReadTlsFiles(tls));
+  return StartTls(std::move(pems));
 }
 
 ApiServer::~ApiServer() { Shutdown(std::chrono::system_clock::now()); }
@@ -147,14 +174,22 @@ void ApiServer::AddRefused(UniqueFd connection) {
   grpc::AddInsecureChannelFromFd(server, connection.Release());
 }
 
+// Null where there is none. Whoever connects makes the daemon look at bad certificates again.
+std::shared_ptr<ApiServer::TlsServer> ApiServer::FindTls(int index) {
+  MutexLock lock(&mutex_);
+  if (const auto found = tls_.find(index); found != tls_.end()) return found->second;
+  const auto unreadable = unreadable_.find(index);
+  if (unreadable == unreadable_.end()) return nullptr;
+  absl::StatusOr<std::shared_ptr<TlsServer>> tls = ReadAndStartTls(unreadable->second);
+  if (!tls.ok()) return nullptr;
+  spdlog::info("the certificates of {} can be read again", addresses_[index]);
+  unreadable_.erase(unreadable);
+  return tls_[index] = *std::move(tls);
+}
+
 void ApiServer::AddTls(int index, UniqueFd connection) {
-  std::shared_ptr<TlsServer> tls;
-  {
-    MutexLock lock(&mutex_);
-    const auto found = tls_.find(index);
-    if (found == tls_.end()) return Cut(connection);
-    tls = found->second;
-  }
+  const std::shared_ptr<TlsServer> tls = FindTls(index);
+  if (tls == nullptr) return Cut(connection);
   grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters parameters;
   parameters.fd = connection.Release();
   tls->acceptor->HandleNewConnection(&parameters);
@@ -184,6 +219,7 @@ absl::Status ApiServer::Reload(const v1::DaemonConfig& config) {
   }
   MutexLock lock(&mutex_);
   tls_ = std::move(next);
+  unreadable_.clear();
   for (auto& [index, tls] : now) {
     retiring_.emplace_back([tls = std::move(tls)] {
       tls->server->Shutdown(std::chrono::system_clock::now() + kShutdownGrace);

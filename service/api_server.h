@@ -28,10 +28,12 @@ namespace pbkfs {
 // Safe from any thread.
 class ApiServer {
  public:
-  // Certificates are read now. `services` and `gate` outlive the servers.
+  // Certificates are read now: an error where they are bad, unless they are `optional`. Connections
+  // of a listener without are closed then, until they can be read. `services` and `gate` outlive
+  // the servers.
   static absl::StatusOr<std::unique_ptr<ApiServer>> Start(
       const v1::DaemonConfig& config, const std::vector<grpc::Service*>& services,
-      const CallGate& gate);
+      const CallGate& gate, bool optional);
   ~ApiServer();
 
   // Connections of unix sockets: of callers, and of those who get nothing but CALLER_NOT_ALLOWED.
@@ -62,6 +64,9 @@ class ApiServer {
   void Configure(grpc::ServerBuilder* builder) const;
   absl::StatusOr<std::unique_ptr<grpc::Server>> StartLocal() const;
   absl::StatusOr<std::shared_ptr<TlsServer>> StartTls(TlsPems pems) const;
+  absl::StatusOr<std::shared_ptr<TlsServer>> ReadAndStartTls(const v1::Tls& tls) const;
+  void StartWhatCanBe(const v1::DaemonConfig& config) ABSL_LOCKS_EXCLUDED(mutex_);
+  std::shared_ptr<TlsServer> FindTls(int index) ABSL_LOCKS_EXCLUDED(mutex_);
   grpc::Server* Refusing();
 
   const std::vector<std::string> addresses_;  // Of the listeners, as the acceptor counts them.
@@ -74,6 +79,7 @@ class ApiServer {
   Mutex mutex_;
   std::unique_ptr<grpc::Server> refusing_ ABSL_GUARDED_BY(mutex_);         // Started when needed.
   std::map<int, std::shared_ptr<TlsServer>> tls_ ABSL_GUARDED_BY(mutex_);  // By listener.
+  std::map<int, v1::Tls> unreadable_ ABSL_GUARDED_BY(mutex_);              // Listeners without.
   std::vector<std::thread> retiring_ ABSL_GUARDED_BY(mutex_);
 };
 

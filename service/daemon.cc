@@ -177,15 +177,23 @@ absl::Status RunDaemon(const DaemonOptions& options, v1::DaemonConfig config,
   CatalogLocker locker(lock_options);
   MountManager manager(holder, *policy, *images, locker, {PosixIo(), *side.keeper, registry});
   // First of all: databases wait for it.
+  bool resumed = false;
   if (side.client != nullptr) {
     PBKFS_ASSIGN_OR_RETURN(std::vector<HeldMount> held, side.client->Held());
+    resumed = !held.empty();
     PBKFS_RETURN_IF_ERROR(manager.Resume(std::move(held)));
     PBKFS_RETURN_IF_ERROR(side.client->Resumed());
   }
   locker.StartCleaningUp();
   Front front(options, memory, holder, *policy, *images, manager, {*side.keeper, side.client});
-  PBKFS_RETURN_IF_ERROR(front.Start(std::move(side.listeners)));
-  if (side.client != nullptr) PBKFS_RETURN_IF_ERROR(side.client->Ready());
+  absl::Status started = front.Start(std::move(side.listeners), resumed);
+  if (started.ok() && side.client != nullptr) started = side.client->Ready();
+  if (!started.ok() && resumed) {
+    // Not by way of the destructors: they wait for sessions, which live.
+    spdlog::critical("the worker can't serve: {}", std::string(started.message()));
+    _exit(1);
+  }
+  PBKFS_RETURN_IF_ERROR(started);
   ServeUntilStopped(options, manager, front, &stop_limit);
   if (side.client == nullptr) {
     for (const std::string& path : SocketPaths(*start_config)) unlink(path.c_str());

@@ -70,8 +70,16 @@ Front::Front(const DaemonOptions& options, const ConfigMemory* memory, ConfigHol
       reloader_(options, memory, holder, policy, stats_logger_, configured_mounts_),
       probe_service_(manager, nullptr) {}
 
-absl::Status Front::Start(std::vector<UniqueFd> listeners) {
-  PBKFS_RETURN_IF_ERROR(StartMetrics());
+absl::Status Front::Start(std::vector<UniqueFd> listeners, bool resumed) {
+  std::vector<std::function<absl::Status()>> late;
+  const auto start = [&](absl::Status (Front::*serve)()) {
+    absl::Status status = (this->*serve)();
+    if (status.ok() || !resumed) return status;
+    spdlog::error("{}; tried again until it can be", std::string(status.message()));
+    late.emplace_back([this, serve] { return (this->*serve)(); });
+    return absl::OkStatus();
+  };
+  PBKFS_RETURN_IF_ERROR(start(&Front::StartMetrics));
   manager_.StartRestoring();
   configured_mounts_.Start();
   const DaemonFacts facts = Facts();
@@ -81,9 +89,9 @@ absl::Status Front::Start(std::vector<UniqueFd> listeners) {
                          ApiServer::Start(*start_config_,
                                           {&mount_service_, &catalog_service_, &diff_service_,
                                            daemon_service_.get(), &health_service_},
-                                          gate_));
+                                          gate_, /*optional=*/resumed));
   reloader_.SetTls([this](const v1::DaemonConfig& next) { return server_->Reload(next); });
-  PBKFS_RETURN_IF_ERROR(StartProbes());
+  PBKFS_RETURN_IF_ERROR(start(&Front::StartProbes));
   PBKFS_ASSIGN_OR_RETURN(acceptor_,
                          Acceptor::Start(std::move(listeners), holder_, gate_, peers_, *server_));
   LogEvent(spdlog::level::info, "ready")
@@ -91,7 +99,21 @@ absl::Status Front::Start(std::vector<UniqueFd> listeners) {
       .Field("pid", static_cast<uint64_t>(getpid()))
       .Field("listen", absl::StrJoin(facts.listen_addresses, ","))
       .Field("state_dir", facts.state_directory);
+  if (!late.empty()) StartLater(std::move(late));
   return absl::OkStatus();
+}
+
+void Front::StartLater(std::vector<std::function<absl::Status()>> starts) {
+  late_starts_ = std::thread([this, starts = std::move(starts)]() mutable {
+    while (!starts.empty() && retry_.WaitFor(kLateStartPeriod)) {
+      std::erase_if(starts, [](const auto& start) { return start().ok(); });
+    }
+  });
+}
+
+void Front::StopLateStarts() {
+  retry_.Stop();
+  if (late_starts_.joinable()) late_starts_.join();
 }
 
 absl::Status Front::StartMetrics() {
@@ -163,6 +185,7 @@ void Front::StartDraining() {
 }
 
 void Front::Stop() {
+  StopLateStarts();
   for (HealthServiceImpl* health : {&health_service_, &probe_service_}) health->Stop();
   streams_.Stop();
   acceptor_.reset();

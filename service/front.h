@@ -3,14 +3,17 @@
 #ifndef PBKFS_SERVICE_FRONT_H_
 #define PBKFS_SERVICE_FRONT_H_
 
+#include <functional>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "fs/base/unique_fd.h"
 #include "grpcpp/server.h"
 #include "service/acceptor.h"
+#include "service/alarm.h"
 #include "service/api_server.h"
 #include "service/call_gate.h"
 #include "service/catalog_service.h"
@@ -46,10 +49,12 @@ class Front {
   // All outlive the object. The mounts of the worker before this one go on already.
   Front(const DaemonOptions& options, const ConfigMemory* memory, ConfigHolder& holder,
         PathPolicy& policy, ImageRegistry& images, MountManager& manager, Keeper keeper);
+  ~Front() { StopLateStarts(); }
 
   // Serves on `listeners` and the other addresses of the configuration, and begins to make the
-  // mounts that are to be there.
-  absl::Status Start(std::vector<UniqueFd> listeners);
+  // mounts that are to be there. `resumed`: databases run on mounts that go on already, so that an
+  // address which can't be served now is tried again later, and is no error.
+  absl::Status Start(std::vector<UniqueFd> listeners, bool resumed);
   void RequestReload() { reloader_.RequestReload(); }
   // Probes tell that the daemon stops; no mount of the configuration is begun any more.
   void StartDraining();
@@ -59,6 +64,8 @@ class Front {
  private:
   absl::Status StartMetrics();
   absl::Status StartProbes();
+  void StartLater(std::vector<std::function<absl::Status()>> starts);
+  void StopLateStarts();
   DaemonFacts Facts() const;
   std::vector<std::string> NotReady() const;
 
@@ -88,6 +95,8 @@ class Front {
   HealthServiceImpl probe_service_;
   std::unique_ptr<grpc::Server> probe_server_;
   std::unique_ptr<Acceptor> acceptor_;
+  Alarm retry_;
+  std::thread late_starts_;  // Of what could not be served at once.
 };
 
 }  // namespace pbkfs

@@ -29,6 +29,8 @@ inline constexpr uint32_t kMaxRequestBytesBound = 64 << 20;  // As many settings
 inline constexpr int64_t kMinBudgetBytes = 1 << 20;
 inline constexpr int64_t kMaxBudgetBytes = int64_t{1} << 40;
 inline constexpr absl::Duration kMaxStatsInterval = absl::Hours(24 * 365);
+// An address that a worker which takes over can't serve at once is tried again so often.
+inline constexpr std::chrono::milliseconds kLateStartPeriod{5000};
 // A configuration file: a thousand mounts with many settings.
 inline constexpr size_t kMaxConfigBytes = 4 << 20;
 // Problems of a file that are told at once.
@@ -70,8 +72,8 @@ inline constexpr int kMaxSymlinks = 40;
 // More than this many threads on one mount never paid off in measurements and makes teardown slow.
 inline constexpr uint32_t kDefaultThreads = 8;
 inline constexpr uint32_t kMaxThreads = 256;
-// … of a caller that is no administrator, unless the configuration's default is more: all the mounts
-// that he may make together take no more threads than a process of his own could.
+// … of a caller that is no administrator, unless the configuration's default is more: all the
+// mounts that he may make together take no more threads than a process of his own could.
 inline constexpr uint32_t kMaxCallerThreads = 32;
 
 // Configuration files of PostgreSQL are a few dozen KiB; larger ones are not read into memory.

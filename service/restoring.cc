@@ -62,6 +62,14 @@ absl::Status MountManager::Resume(std::vector<HeldMount> held) {
   PBKFS_ASSIGN_OR_RETURN(const std::vector<v1::MountRecord> records, environment_.registry.Load());
   std::map<std::string, const v1::MountRecord*> by_id;
   for (const v1::MountRecord& record : records) by_id[record.request().mount_id()] = &record;
+  // Before anything is touched: the program that wrote it can go on.
+  for (const HeldMount& mount : held) {
+    if (by_id.count(mount.id) > 0) continue;
+    const absl::Status found = environment_.registry.Find(mount.id).status();
+    if (absl::IsUnimplemented(found)) {
+      return Annotate(found, absl::StrCat("the record of the mount ", mount.id));
+    }
+  }
   std::vector<absl::Status> results(held.size());
   std::atomic<size_t> next{0};
   const auto work = [&] {

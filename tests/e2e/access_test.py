@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -395,6 +396,43 @@ class RemoteCallers(AccessCase):
             socket.create_connection(("127.0.0.1", self.port)).close()
             done = self.tls_cli(app, "list")
             self.assertEqual(0, done.returncode, done.stderr)
+
+    def takes(self, listener, port):
+        try:
+            listener.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        listener.listen()
+        return True
+
+    def test_a_worker_that_takes_over_goes_on_without_what_it_can_not_serve(self):
+        """A certificate that is being renewed and a port that another program took are no reason to end mounts."""
+        app, (certificate, _) = self.authority.issue("app"), self.server
+        catalog = SyntheticCatalog(self, backups=1)
+        self.daemon.mount(catalog.store, catalog.instance, None, self.work / "t")
+        good = certificate.read_bytes()
+        certificate.write_bytes(b"")
+        os.kill(self.daemon.pid, signal.SIGSTOP)
+        killed = kill_worker(self.daemon.pid)
+        with socket.socket() as other:
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                case.wait_until(lambda: self.takes(other, self.daemon.metrics_port), 60, "the port being free")
+            finally:
+                os.kill(self.daemon.pid, signal.SIGCONT)
+            wait_for_worker(self.daemon.pid, other_than=killed)
+            self.assertEqual("t", self.daemon.call("list")["mounts"][0]["mountId"])
+            self.assertTrue((self.work / "t" / "PG_VERSION").read_text())
+            self.assertEqual(UNREACHABLE, self.tls_cli(app, "list").returncode)
+            log = self.daemon.log_path.read_text()
+            self.assertIn(str(certificate), log)
+            self.assertIn(str(self.daemon.metrics_port), log)
+        certificate.write_bytes(good)
+        done = self.tls_cli(app, "list")
+        self.assertEqual(0, done.returncode, done.stderr)
+        case.wait_until(self.daemon.is_ready, 60, "the metrics being served again")
+        self.assertEqual(1, self.daemon.metrics()["pbkfs_worker_restarts_total"])
+        self.daemon.unmount("t")
 
 
 class BadClients(AccessCase):

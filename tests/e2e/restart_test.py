@@ -1,6 +1,7 @@
 """A daemon that can be killed: mounts survive the death of the worker, and the keeper's is cleaned up after."""
 
 import fcntl
+import json
 import os
 import pathlib
 import re
@@ -152,6 +153,21 @@ class Restart(case.E2ECase):
         self.assertEqual("kept", (self.work / "a" / "kept").read_text())
         self.assertEqual("a", self.daemon.call("list")["mounts"][0]["mountId"])
         self.mount("a", "--diff", self.work / "diff")  # The same request again finds it.
+
+    def test_a_record_of_a_newer_version_is_not_taken_for_a_missing_one(self):
+        self.mount("a")
+        record = self.daemon.state_dir / "mounts" / "a.json"
+        written = record.read_text()
+        with open(self.work / "a" / "held", "w+b", buffering=0) as held:
+            held.write(b"held")
+            record.write_text(json.dumps({**json.loads(written), "version": 99}))
+            workers.kill_worker(self.daemon.pid)
+            case.wait_until(lambda: "of a newer pbkfsd" in self.daemon.log_path.read_text(), ANSWER_SECONDS,
+                            "a worker saying what it can't read")
+            record.write_text(written)  # As the program does that has that version.
+            case.wait_until(lambda: self.daemon.cli("list").returncode == 0, ANSWER_SECONDS, "an answer of the API")
+            self.assertEqual(b"held", os.pread(held.fileno(), 4, 0))
+        self.assertEqual("MOUNT_STATE_ACTIVE", self.daemon.call("list")["mounts"][0]["state"])
 
     def fails(self, file):
         try:

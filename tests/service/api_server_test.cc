@@ -85,7 +85,7 @@ TEST(ApiServer, ACallKeepsTheNumberOfItsConnection) {
   RpcFigures figures;
   CallGate gate(config, peers, figures);
   Holding service(gate);
-  const auto server = ApiServer::Start(*config.Get(), {&service}, gate);
+  const auto server = ApiServer::Start(*config.Get(), {&service}, gate, /*optional=*/false);
   ASSERT_TRUE(server.ok()) << server.status();
   int ends[2];
   ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends), 0);
