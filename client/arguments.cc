@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <iterator>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -11,6 +12,7 @@
 #include "absl/strings/strip.h"
 #include "client/status_macros.h"
 #include "client/suggestion.h"
+#include "client/table.h"
 
 namespace pbkfs::client {
 namespace {
@@ -261,6 +263,8 @@ absl::StatusOr<Arguments> ParseArguments(const std::vector<std::string>& words,
   bool only_operands = false;
   for (size_t i = 0; i < words.size(); ++i) {
     const std::string& word = words[i];
+    // Messages of the API hold nothing else.
+    if (!IsUtf8(word)) return Usage(absl::StrCat(absl::CHexEscape(word), ": is not UTF-8"));
     if (!only_operands && word == "--") {
       only_operands = true;
       continue;
@@ -284,6 +288,7 @@ absl::StatusOr<Arguments> ParseArguments(const std::vector<std::string>& words,
     if (option->takes_value && !has_value) {
       if (i + 1 >= words.size()) return Usage(absl::StrCat(word, " needs a value"));
       value = words[++i];
+      if (!IsUtf8(value)) return Usage(absl::StrCat(absl::CHexEscape(value), ": is not UTF-8"));
     } else if (!option->takes_value && has_value) {
       return Usage(absl::StrCat("--", name, " takes no value"));
     }

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <limits>
+#include <system_error>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
@@ -20,11 +21,24 @@ namespace {
 
 absl::Status Usage(absl::string_view message) { return absl::InvalidArgumentError(message); }
 
+// As the kernel would walk it: what stands above a symbolic link is above what it points to.
 std::string AbsolutePath(const std::string& path, const std::string& directory) {
   if (path.empty()) return path;
-  std::string normal = (std::filesystem::path(directory) / path).lexically_normal().string();
-  while (normal.size() > 1 && normal.back() == '/') normal.pop_back();
-  return normal;
+  std::filesystem::path walked = "/";
+  for (const std::filesystem::path& part : std::filesystem::path(directory) / path) {
+    if (part == "/" || part.empty() || part == ".") continue;
+    if (part != "..") {
+      walked /= part;
+      continue;
+    }
+    std::error_code unknown;
+    if (std::filesystem::is_symlink(walked, unknown)) {
+      const std::filesystem::path resolved = std::filesystem::canonical(walked, unknown);
+      if (!unknown) walked = resolved;
+    }
+    walked = walked.parent_path();
+  }
+  return walked.string();
 }
 
 absl::StatusOr<std::string> Required(const Arguments& arguments, const std::string& name) {

@@ -140,4 +140,18 @@ size_t DisplayWidth(absl::string_view text) {
   return width;
 }
 
+bool IsUtf8(absl::string_view text) {
+  if (Utf8Locale() == nullptr) return true;
+  const locale_t previous = uselocale(Utf8Locale());
+  mbstate_t state = {};
+  bool valid = true;
+  while (valid && !text.empty()) {
+    const size_t bytes = mbrtowc(nullptr, text.data(), text.size(), &state);
+    valid = bytes > 0 && bytes <= text.size();
+    if (valid) text.remove_prefix(bytes);
+  }
+  uselocale(previous);
+  return valid;
+}
+
 }  // namespace pbkfs::client

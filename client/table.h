@@ -50,6 +50,7 @@ std::string FormatFacts(const std::vector<std::pair<std::string, Cell>>& facts,
 std::string Printable(absl::string_view text);
 // Columns that a terminal takes for it.
 size_t DisplayWidth(absl::string_view text);
+bool IsUtf8(absl::string_view text);
 
 }  // namespace pbkfs::client
 

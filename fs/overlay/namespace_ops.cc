@@ -22,12 +22,14 @@ absl::Status NameError(int error, absl::string_view name) {
   return ErrnoError(error, absl::StrCat("name '", name, "'"));
 }
 
+bool IsTooLong(absl::string_view name) { return name.size() > kMaxNameBytes; }
+
 }  // namespace
 
 absl::StatusOr<DirectoryTable::Entry> Overlay::LookupEntry(uint64_t parent,
                                                            absl::string_view name) const {
   const auto entry = names_.Lookup(*lower_, parent, name);
-  if (!entry.has_value()) return NameError(ENOENT, name);
+  if (!entry.has_value()) return NameError(IsTooLong(name) ? ENAMETOOLONG : ENOENT, name);
   return *entry;
 }
 
@@ -70,8 +72,8 @@ Overlay::NameTickets Overlay::DrawForNames(std::initializer_list<NamePlace> plac
 }
 
 absl::Status Overlay::CheckNewName(uint64_t parent, absl::string_view name) const {
-  if (name.size() > kMaxNameBytes) return NameError(ENAMETOOLONG, name);
   if (name.empty() || name == "." || name == "..") return NameError(EINVAL, name);
+  if (IsTooLong(name)) return NameError(ENAMETOOLONG, name);
   if (names_.Lookup(*lower_, parent, name).has_value()) return NameError(EEXIST, name);
   return absl::OkStatus();
 }

@@ -1,6 +1,10 @@
 #include "client/arguments.h"
 
+#include <stdlib.h>
+
+#include <filesystem>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -48,6 +52,37 @@ TEST(Arguments, WhatDoesNotFitIsRefused) {
   for (const auto& words : wrong) {
     EXPECT_EQ(Parse(words).status().code(), absl::StatusCode::kInvalidArgument) << words.back();
   }
+}
+
+TEST(Arguments, WhatIsNotUtf8IsRefusedByName) {
+  for (const std::vector<std::string>& words :
+       {std::vector<std::string>{"unmount", "caf\xe9"}, {"mount", "--target", "/caf\xe9"}}) {
+    const auto arguments = Parse(words);
+    ASSERT_EQ(arguments.status().code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_NE(arguments.status().message().find("caf\\xe9"), absl::string_view::npos)
+        << arguments.status();
+  }
+  EXPECT_TRUE(Parse({"unmount", "caf\xc3\xa9"}).ok());
+}
+
+TEST(MountRequest, PathsAreWalkedAsTheKernelDoes) {
+  const std::string root =
+      std::filesystem::canonical(std::filesystem::temp_directory_path()) / "pbkfs-paths-XXXXXX";
+  std::string directory = root;
+  ASSERT_NE(mkdtemp(directory.data()), nullptr);
+  std::filesystem::create_directories(directory + "/real/sub");
+  std::filesystem::create_symlink("real/sub", directory + "/link");
+  const std::pair<std::string, std::string> paths[] = {
+      {"link/../store", "/real/store"},
+      {"link/./store/", "/link/store"},
+      {"../x/../" + std::filesystem::path(directory).filename().string() + "/store", "/store"},
+      {"nothing/../store", "/store"}};
+  for (const auto& [path, expected] : paths) {
+    const auto arguments = Parse({"mount", "--store", path, "--target", "/t"});
+    ASSERT_TRUE(arguments.ok()) << arguments.status();
+    EXPECT_EQ(MountRequestOf(*arguments, directory)->store(), directory + expected) << path;
+  }
+  std::filesystem::remove_all(directory);
 }
 
 TEST(MountRequest, EveryFlagReachesTheRequest) {

@@ -302,6 +302,21 @@ TEST_F(MountSemantics, TruncationByOpenArrivesAsAChangeOfSize) {
   EXPECT_EQ(ReadAll(file.get()), std::string(3 * kB, '\0'));
 }
 
+TEST_F(MountSemantics, ANameThatIsTooLongIsSaidToBe) {
+  const std::string longest = Path(std::string(255, 'n'));
+  const std::string too_long = Path(std::string(256, 'n'));
+  struct stat attributes;
+  EXPECT_EQ(stat(too_long.c_str(), &attributes), -1);
+  EXPECT_EQ(errno, ENAMETOOLONG);
+  EXPECT_EQ(unlink(too_long.c_str()), -1);
+  EXPECT_EQ(errno, ENAMETOOLONG);
+  EXPECT_EQ(mkdir(too_long.c_str(), 0700), -1);
+  EXPECT_EQ(errno, ENAMETOOLONG);
+  EXPECT_EQ(stat(longest.c_str(), &attributes), -1);
+  EXPECT_EQ(errno, ENOENT);
+  EXPECT_EQ(mkdir(longest.c_str(), 0700), 0);
+}
+
 TEST_F(MountSemantics, WhatIsNotSupportedFailsCleanly) {
   const UniqueFd file = OpenFile(Path("rel"), O_RDWR);
   EXPECT_EQ(fallocate(file.get(), FALLOC_FL_COLLAPSE_RANGE, 0, kB), -1);
