@@ -164,7 +164,8 @@ absl::string_view DaemonHelp() {
 
   --config FILE          read the configuration from FILE (proto/pbkfs/v1/config.proto in protobuf's
                          text format); the options below win over it, --listen and --allow-root add
-  --listen unix:PATH     socket of the API; may be repeated (unix:/run/pbkfs/pbkfsd.sock)
+  --listen unix:PATH     socket of the API; may be repeated (unix:/run/pbkfs/pbkfsd.sock). TCP needs
+                         TLS: listeners { address, tls } of the configuration file
   --metrics HOST:PORT    Prometheus metrics at /metrics, or 'off' (127.0.0.1:9467)
   --health HOST:PORT     gRPC health checks without TLS, for probes (none)
   --state-dir DIR        where diffs go that a request does not place (/var/lib/pbkfs)

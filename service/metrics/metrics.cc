@@ -118,7 +118,8 @@ void AddFuse(const Labels& labels, const v1::FuseStats& fuse, MetricFamilies* ou
 }
 
 void AddDiff(const Labels& labels, const v1::DiffStats& diff, MetricFamilies* out) {
-  out->Gauge("pbkfs_diff_bytes", "Bytes that the diff takes on the disk.", labels,
+  out->Gauge("pbkfs_diff_bytes",
+             "Bytes that the diff takes on the disk, without the log's reserve of 4 MiB.", labels,
              AsDouble(int64_t{diff.diff_bytes()}));
   out->Gauge("pbkfs_diff_fs_free_bytes", "Free bytes of the diff's file system.", labels,
              AsDouble(int64_t{diff.fs_free_bytes()}));
