@@ -98,8 +98,8 @@ SettingList CloneSettings(const CloneFacts& facts, const ServerConfig& config,
     settings.emplace_back("log_directory", "log");
   }
   // Servers before 10 do not know the name, and take directories without it.
-  if (facts.has_tablespaces && facts.server_major >= 10) {
-    settings.emplace_back("allow_in_place_tablespaces", "on");
+  if (facts.tablespace_directories && facts.server_major >= 10) {
+    settings.emplace_back(kInPlaceTablespaces, "on");
   }
   settings.insert(settings.end(), facts.recovery.begin(), facts.recovery.end());
   settings.insert(settings.end(), requested.begin(), requested.end());

@@ -19,10 +19,13 @@ namespace pbkfs {
 // Name and value, in the order in which they are written.
 using SettingList = std::vector<std::pair<std::string, std::string>>;
 
+// The setting that lets a server take directories for tablespaces.
+inline constexpr char kInPlaceTablespaces[] = "allow_in_place_tablespaces";
+
 struct CloneFacts {
-  int server_major = 0;  // 15, or 9 for 9.6.
-  bool has_tablespaces = false;
-  SettingList recovery;  // Empty where the clone recovers from its own WAL.
+  int server_major = 0;                 // 15, or 9 for 9.6.
+  bool tablespace_directories = false;  // In pg_tblspc, where servers expect links.
+  SettingList recovery;                 // Empty where the clone recovers from its own WAL.
 };
 
 // The guards, each only where the server knows the name, then the recovery, then `requested` sorted

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "fs/base/plain_path.h"
@@ -26,6 +27,14 @@ namespace {
 
 constexpr char kMainConfig[] = "postgresql.conf";
 constexpr char kAutoConfig[] = "postgresql.auto.conf";
+
+// Where a tablespace lies that is behind a link, in PGDATA.
+struct TablespacePaths {
+  explicit TablespacePaths(uint32_t oid)
+      : link(absl::StrCat("pg_tblspc/", oid)), directory(absl::StrCat("pbkfs_tblspc/", oid)) {}
+  std::string link;
+  std::string directory;
+};
 
 // What has to stay open for another process to go on with the diff, in the order of HeldMount: its
 // directory, the witness of its write-outs, its lock.
@@ -189,11 +198,13 @@ absl::Status LiveMount::OpenDiff() {
   OverlayOptions options = OptionsOfOverlay();
   options.session_nonce = memory_->session_nonce();
   // A diff that is not prepared is written once more; the kernel refuses everybody else's writes.
-  options.read_only = plan_.request.read_only() && prepared;
+  const bool has_tablespaces = !plan_.image->info().tablespaces.empty();
+  options.read_only = plan_.request.read_only() && prepared && !has_tablespaces;
   PBKFS_ASSIGN_OR_RETURN(std::unique_ptr<Overlay> overlay,
                          Overlay::Create(plan_.image, std::move(diff), options));
   PBKFS_ASSIGN_OR_RETURN(held_, DescriptorsToHold(overlay->diff_store()));
   absl::Status status = prepared ? DropRecoveryThatIsDone(*overlay) : PrepareClone(*overlay);
+  if (status.ok() && prepared) status = PointTablespaces(*overlay);
   if (status.ok()) status = overlay->diff_store().MarkEphemeral(plan_.request.ephemeral());
   plan_.mount.set_start_command(
       StartCommand(plan_.request.target(), plan_.mount.server_version(), plan_.settings));
@@ -210,6 +221,21 @@ absl::Status LiveMount::DropRecoveryThatIsDone(Overlay& overlay) {
   plan_.recovery.reset();
   plan_.mount.clear_recovery();
   plan_.settings = WithoutRecovery(plan_.settings);
+  return absl::OkStatus();
+}
+
+// Links to tablespaces lead into the mount where the server sees it. At another target the old ones
+// would lead to whatever is mounted there by now.
+absl::Status LiveMount::PointTablespaces(Overlay& overlay) {
+  for (const uint32_t oid : plan_.image->info().tablespaces) {
+    const TablespacePaths place(oid);
+    const absl::StatusOr<std::string> link = overlay.LinkAt(place.link);
+    if (absl::IsNotFound(link.status())) continue;  // Dropped.
+    PBKFS_RETURN_IF_ERROR(link.status());
+    const std::string target = absl::StrCat(plan_.request.target(), "/", place.directory);
+    if (*link == target || !absl::EndsWith(*link, absl::StrCat("/", place.directory))) continue;
+    PBKFS_RETURN_IF_ERROR(overlay.PointLink(place.link, place.directory, target));
+  }
   return absl::OkStatus();
 }
 
@@ -235,6 +261,13 @@ absl::Status LiveMount::PrepareClone(Overlay& overlay) {
       overlay.WriteFile(kAutoConfig, RewriteAutoConfig(*auto_config, plan_.settings), 0600));
   if (plan_.recovery.has_value()) {
     PBKFS_RETURN_IF_ERROR(overlay.WriteFile(kRecoverySignal, "", 0600));
+  }
+  if (plan_.request.tablespaces() == v1::TABLESPACE_MODE_SYMLINK) {
+    for (const uint32_t oid : plan_.image->info().tablespaces) {
+      const TablespacePaths place(oid);
+      PBKFS_RETURN_IF_ERROR(overlay.MoveBehindLink(
+          place.link, place.directory, absl::StrCat(plan_.request.target(), "/", place.directory)));
+    }
   }
   return overlay.diff_store().MarkPrepared(FormatSettings(plan_.settings));
 }

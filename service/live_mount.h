@@ -136,6 +136,7 @@ class LiveMount {
   v1::MountRecord RecordOfBegun() const;
   absl::Status PrepareClone(Overlay& overlay);
   absl::Status DropRecoveryThatIsDone(Overlay& overlay);
+  absl::Status PointTablespaces(Overlay& overlay);
   absl::Status MakeTarget();
   // Undoes a Build that failed.
   void Abandon();

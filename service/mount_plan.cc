@@ -189,6 +189,16 @@ void WarnOfConfigFiles(MountPlan* plan) {
   }
 }
 
+void WarnOfTablespaces(MountPlan* plan) {
+  if (plan->image->info().tablespaces.empty() || !plan->diff_settings.has_value()) return;
+  const bool directories =
+      std::any_of(plan->diff_settings->begin(), plan->diff_settings->end(),
+                  [](const auto& setting) { return setting.first == kInPlaceTablespaces; });
+  if (directories == (plan->request.tablespaces() == v1::TABLESPACE_MODE_DIRECTORY)) return;
+  plan->mount.add_warnings(absl::StrCat("the diff exists: its tablespaces stay ",
+                                        directories ? "directories" : "links"));
+}
+
 // Where "latest" is not the newest backup of all.
 absl::Status WarnOfNewerBackup(const Instance& instance, MountPlan* plan) {
   if (plan->request.backup_id() != "latest") return absl::OkStatus();
@@ -226,6 +236,7 @@ void AddWarnings(MountPlan* plan) {
   }
   WarnOfNewerProgram(plan->image->chain(), &mount);
   WarnOfConfigFiles(plan);
+  WarnOfTablespaces(plan);
   for (const std::string& text : CloneWarnings(plan->config)) warn(text);
   if (mount.external_directories_size() > 0) {
     warn(absl::StrCat("external directories are not put in their places but shown in ",
@@ -244,13 +255,6 @@ void AddWarnings(MountPlan* plan) {
 
 absl::Status FillClone(MountPlan* plan) {
   const Image& image = *plan->image;
-  const bool has_tablespaces = !image.info().tablespaces.empty();
-  if (has_tablespaces && plan->request.tablespaces() == v1::TABLESPACE_MODE_SYMLINK) {
-    return WithField(ReasonError(absl::StatusCode::kUnimplemented, reason::kUnsupportedFormat,
-                                 "tablespaces: links to tablespaces are not supported by this "
-                                 "version; use DIRECTORY"),
-                     "tablespaces");
-  }
   absl::StatusOr<ServerConfig> config = LoadServerConfig(ConfigOf(image));
   if (!config.ok()) return Annotate(config.status(), "reading the configuration of the backup");
   plan->config = *std::move(config);
@@ -265,7 +269,8 @@ absl::Status FillClone(MountPlan* plan) {
     PBKFS_ASSIGN_OR_RETURN(plan->default_files, DefaultFilesFor(image, plan->mount.owner().uid()));
   }
   facts.server_major = image.chain().tip().control.ServerMajor();
-  facts.has_tablespaces = has_tablespaces;
+  facts.tablespace_directories = !image.info().tablespaces.empty() &&
+                                 plan->request.tablespaces() == v1::TABLESPACE_MODE_DIRECTORY;
   if (plan->recovery.has_value()) facts.recovery = RecoverySettings(*plan->recovery);
   plan->settings = CloneSettings(facts, plan->config, requested);
   return absl::OkStatus();

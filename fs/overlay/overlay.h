@@ -175,6 +175,17 @@ class Overlay {
   // Creates or replaces a regular file of the diff's owner, durably; `mode` is used when it is
   // created.
   absl::Status WriteFile(absl::string_view path, absl::string_view content, uint32_t mode);
+  // Moves the directory at `path` to `new_path`, whose own directory is made where it is missing,
+  // and leaves a symbolic link to `target` in its place, durably. May be called again after it was
+  // interrupted.
+  absl::Status MoveBehindLink(absl::string_view path, absl::string_view new_path,
+                              const std::string& target);
+  // Makes the symbolic link at `path`, which MoveBehindLink left for `new_path`, point to `target`,
+  // durably.
+  absl::Status PointLink(absl::string_view path, absl::string_view new_path,
+                         const std::string& target);
+  // The text of the symbolic link at `path`; "" where it is none, NOT_FOUND where nothing is.
+  absl::StatusOr<std::string> LinkAt(absl::string_view path);
 
   // ---- maintenance ----
   // What the background thread does at each interval: confirms writes that nobody synced, removes
@@ -333,6 +344,7 @@ class Overlay {
 
   // path_io.cc
   absl::StatusOr<uint64_t> Resolve(absl::string_view path, uint64_t* parent, std::string* name);
+  absl::Status MakeOwnDirectory(absl::string_view path);
 
   const std::shared_ptr<const LowerTree> lower_;
   const std::unique_ptr<DiffStore> diff_;

@@ -79,4 +79,66 @@ absl::Status Overlay::WriteFile(absl::string_view path, absl::string_view conten
   return FsyncDirectory();
 }
 
+// Each step may be the last one before a crash; called again, it goes on where it was.
+absl::Status Overlay::MoveBehindLink(absl::string_view path, absl::string_view new_path,
+                                     const std::string& target) {
+  uint64_t parent = kRootIno;
+  uint64_t new_parent = kRootIno;
+  std::string name;
+  std::string new_name;
+  const size_t slash = new_path.rfind('/');
+  PBKFS_RETURN_IF_ERROR(MakeOwnDirectory(new_path.substr(0, slash)));
+  PBKFS_ASSIGN_OR_RETURN(uint64_t ino, Resolve(path, &parent, &name));
+  PBKFS_ASSIGN_OR_RETURN(const uint64_t moved, Resolve(new_path, &new_parent, &new_name));
+  if (moved == 0) {
+    PBKFS_RETURN_IF_ERROR(GetDirectory(ino).status());
+    PBKFS_RETURN_IF_ERROR(Rename(parent, name, new_parent, new_name, 0, RequestId{}));
+  }
+  return PointLink(path, new_path, target);
+}
+
+absl::Status Overlay::MakeOwnDirectory(absl::string_view path) {
+  uint64_t parent = kRootIno;
+  std::string name;
+  PBKFS_ASSIGN_OR_RETURN(const uint64_t ino, Resolve(path, &parent, &name));
+  if (ino != 0) return GetDirectory(ino).status();
+  NewNode node;
+  node.mode = S_IFDIR | 0700;
+  node.uid = diff_->owner_uid();
+  node.gid = diff_->owner_gid();
+  return Create(parent, name, node, RequestId{}).status();
+}
+
+absl::StatusOr<std::string> Overlay::LinkAt(absl::string_view path) {
+  uint64_t parent = kRootIno;
+  std::string name;
+  PBKFS_ASSIGN_OR_RETURN(const uint64_t ino, Resolve(path, &parent, &name));
+  if (ino == 0) return ErrnoError(ENOENT, path);
+  PBKFS_ASSIGN_OR_RETURN(const Attributes attributes, GetAttributes(ino));
+  return S_ISLNK(attributes.mode) ? ReadLink(ino) : std::string();
+}
+
+absl::Status Overlay::PointLink(absl::string_view path, absl::string_view new_path,
+                                const std::string& target) {
+  uint64_t parent = kRootIno;
+  uint64_t temporary_parent = kRootIno;
+  std::string name;
+  std::string temporary_name;
+  PBKFS_ASSIGN_OR_RETURN(const uint64_t old, Resolve(path, &parent, &name));
+  // Not beside the link, where a server would take what a crash leaves for a tablespace.
+  const std::string temporary = absl::StrCat(new_path, ".link");
+  PBKFS_RETURN_IF_ERROR(Resolve(temporary, &temporary_parent, &temporary_name).status());
+  const absl::Status removed = Unlink(temporary_parent, temporary_name, RequestId{});
+  if (!removed.ok() && ErrnoOf(removed) != ENOENT) return removed;
+  NewNode node;
+  node.mode = S_IFLNK | 0777;
+  node.uid = diff_->owner_uid();
+  node.gid = diff_->owner_gid();
+  node.symlink = target;
+  PBKFS_RETURN_IF_ERROR(Create(temporary_parent, temporary_name, node, RequestId{}).status());
+  PBKFS_RETURN_IF_ERROR(Rename(temporary_parent, temporary_name, parent, name, 0, RequestId{}));
+  if (old != 0) Forget(old);
+  return FsyncDirectory();
+}
+
 }  // namespace pbkfs

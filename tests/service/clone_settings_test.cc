@@ -106,7 +106,7 @@ TEST(CloneSettings, LogDirectoryIsSetOnlyWhereItIsAbsolute) {
 TEST(CloneSettings, RequestedSettingsFollowTheGuardsSortedByName) {
   CloneFacts facts;
   facts.server_major = 15;
-  facts.has_tablespaces = true;
+  facts.tablespace_directories = true;
   const SettingList settings =
       CloneSettings(facts, ServerConfig(), {{"work_mem", "1MB"}, {"port", "5433"}});
   ASSERT_GE(settings.size(), 3u);

@@ -53,14 +53,14 @@ class Production:
             raise AssertionError(f"mkcatalog backup ended with {done.returncode}:\n{done.stderr}")
         return done.stdout.strip()
 
-    def mount(self, daemon, target, diff, settings=None):
+    def mount(self, daemon, target, diff, settings=None, extra=()):
         """Mounts the newest backup and returns a server on it that is not started yet."""
         target = pathlib.Path(target)
         sockets = self._test.work / f"s-{target.name}"
         if not sockets.exists():
             postgres.make_socket_dir(sockets)
         mount = daemon.mount(self.store, INSTANCE, None, target, diff=diff, owner="postgres:postgres",
-                             settings={**postgres.settings_for_clone(sockets), **(settings or {})})
+                             extra=extra, settings={**postgres.settings_for_clone(sockets), **(settings or {})})
         server = postgres.Server(target, sockets, self.major, mount["startCommand"])
         self._test.addCleanup(server.ensure_stopped)
         return server

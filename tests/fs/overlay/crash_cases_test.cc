@@ -12,6 +12,7 @@
 #include <string>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "spdlog/spdlog.h"
 #include "tests/fs/overlay/crash_driver.h"
 #include "tests/fs/overlay/overlay_fixture.h"
@@ -256,6 +257,38 @@ TEST_F(CrashCases, APunchThatDidNotReachTheDiskShowsNothingOlderThanTheFile) {
     driver.FsyncDirectory();
     Recover(driver, /*machine=*/true);
     ASSERT_FALSE(HasFailure()) << driver.log() << "seed " << seed;
+  }
+}
+
+TEST_F(CrashCases, ADirectoryThatIsMovedBehindALinkIsThereAfterACrashAtEveryStep) {
+  const auto lower = std::make_shared<const MemoryTree>(
+      std::map<std::string, MemoryTree::Entry>{{"places", {S_IFDIR | 0700, ""}},
+                                               {"places/1", {S_IFDIR | 0700, ""}},
+                                               {"places/1/file", {S_IFREG | 0600, Page(1)}}});
+  const auto move = [](SimFixture& fs, const std::string& root) {
+    return fs.overlay().MoveBehindLink("places/1", "own/1", root + "/own/1");
+  };
+  for (const bool machine : {false, true}) {
+    bool died = true;
+    for (uint64_t step = 1; died; ++step) {
+      ASSERT_LT(step, 100u);
+      for (uint64_t seed = 0; seed < kSeeds / 4; ++seed) {
+        SCOPED_TRACE(absl::StrCat(machine ? "machine" : "process", " at step ", step, ", ", seed));
+        SimFixture fs(lower, seed);
+        ASSERT_TRUE(fs.Mount().ok());
+        fs.io().DieAfter(step);
+        move(fs, "/a").IgnoreError();
+        died = fs.io().dead();
+        fs.Drop();
+        machine ? fs.io().Crash() : fs.io().Revive();
+        ASSERT_TRUE(fs.Mount().ok());
+        const absl::Status moved = move(fs, "/b");
+        ASSERT_TRUE(moved.ok()) << moved;
+        EXPECT_EQ(*fs.overlay().LinkAt("places/1"), "/b/own/1");
+        EXPECT_TRUE(*fs.overlay().ReadFile("own/1/file", kB) == Page(1));
+        EXPECT_EQ(fs.Ino("own/1.link"), 0u);
+      }
+    }
   }
 }
 
