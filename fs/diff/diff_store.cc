@@ -119,10 +119,12 @@ absl::StatusOr<DiffState> DiffStore::Recover(const LowerTree& lower, uint64_t se
     return ReasonError(absl::StatusCode::kDataLoss, reason::kDiffCorrupt,
                        absl::StrCat("the log of the diff ", path_, " is missing"));
   }
-  PBKFS_RETURN_IF_ERROR(BeginToWatchWrites());
+  // After the recovery has asked for the errors of the session before, and before this one writes.
+  evidence_ = BeginEvidence(io_, *directory_, path_);
+  PBKFS_ASSIGN_OR_RETURN(witness_, directory_->OpenDir("."));
   OpenRecord open;
   open.session_nonce = session_nonce;
-  open.evidence = LeaveNewEvidence();
+  open.evidence = evidence_;
   open.time = absl::ToUnixNanos(absl::Now());
   for (const uint64_t orphan : recovered.orphans) {
     recovered.state.names.Forget(orphan);
@@ -132,27 +134,6 @@ absl::StatusOr<DiffState> DiffStore::Recover(const LowerTree& lower, uint64_t se
   PBKFS_RETURN_IF_ERROR(TrashUnknownData(/*session_goes_on=*/false, &recovered.state));
   RemoveEvidence(io_, recovered.evidence);
   return std::move(recovered.state);
-}
-
-// After the recovery of an earlier session has asked for its errors, and before this one's writes.
-absl::Status DiffStore::BeginToWatchWrites() {
-  PBKFS_ASSIGN_OR_RETURN(auto hearing, directory_->OpenDir("."));
-  baseline_ = std::make_unique<ErrorBaseline>(std::move(hearing), ErrorBaseline::kPatience,
-                                              [this] { DistrustPageCache(); });
-  PBKFS_ASSIGN_OR_RETURN(witness_, directory_->OpenDir("."));
-  return absl::OkStatus();
-}
-
-PageCacheEvidence DiffStore::LeaveNewEvidence() {
-  MutexLock lock(&evidence_mutex_);
-  if (!distrusted_) evidence_ = LeaveEvidence(io_, *directory_, path_);
-  return evidence_;
-}
-
-void DiffStore::DistrustPageCache() {
-  MutexLock lock(&evidence_mutex_);
-  distrusted_ = true;
-  RemoveEvidence(io_, evidence_);
 }
 
 // Everything that the log says is confirmed when a diff is opened, so that each open can begin with
@@ -326,7 +307,7 @@ absl::Status DiffStore::MarkClean() {
   clean.time = absl::ToUnixNanos(absl::Now());
   PBKFS_ASSIGN_OR_RETURN(const uint64_t sequence, log_->Append(clean));
   PBKFS_RETURN_IF_ERROR(log_->Sync(sequence));
-  DistrustPageCache();  // Nobody needs it any more.
+  RemoveEvidence(io_, evidence_);
   return absl::OkStatus();
 }
 

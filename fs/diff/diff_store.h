@@ -23,7 +23,6 @@
 #include "fs/base/io.h"
 #include "fs/base/lower_tree.h"
 #include "fs/diff/binding.h"
-#include "fs/diff/error_baseline.h"
 #include "fs/diff/meta_log.h"
 #include "fs/diff/page_cache_evidence.h"
 #include "fs/diff/recovery.h"
@@ -80,7 +79,7 @@ class DiffStore {
   uint32_t owner_gid() const { return binding_.owner_gid(); }
 
   // The next open will not take the page cache for intact.
-  void DistrustPageCache() ABSL_LOCKS_EXCLUDED(evidence_mutex_);
+  void DistrustPageCache() { MarkFailed(io_, evidence_); }
 
   MetaLog& log() { return *log_; }
   // Borrowed: what has to stay open for the diff to be taken over; -1 where there is none. The
@@ -128,8 +127,6 @@ class DiffStore {
                                absl::FunctionRef<std::vector<AnswerRecord>()> unanswered)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(checkpoint_mutex_);
   absl::Status TrashUnknownData(bool session_goes_on, DiffState* state);
-  absl::Status BeginToWatchWrites();
-  PageCacheEvidence LeaveNewEvidence() ABSL_LOCKS_EXCLUDED(evidence_mutex_);
 
   Io& io_;
   const std::string path_;
@@ -142,14 +139,11 @@ class DiffStore {
   Mutex data_sync_mutex_;
   absl::Status data_sync_failed_ ABSL_GUARDED_BY(data_sync_mutex_);
   std::unique_ptr<IoDir> witness_;
-  Mutex evidence_mutex_;
-  PageCacheEvidence evidence_ ABSL_GUARDED_BY(evidence_mutex_);
-  bool distrusted_ ABSL_GUARDED_BY(evidence_mutex_) = false;
+  PageCacheEvidence evidence_;
   Mutex checkpoint_mutex_;                    // One checkpoint at a time.
   std::atomic<int64_t> checkpoint_bytes_{0};  // Length of the state in the last one …
   std::atomic<int64_t> postponed_until_{0};   // … and that which the next attempt waits for.
   ShutdownKind shutdown_kind_ = ShutdownKind::kClean;
-  std::unique_ptr<ErrorBaseline> baseline_;  // Last: its thread uses what is above.
 };
 
 }  // namespace pbkfs

@@ -39,10 +39,7 @@ absl::StatusOr<DiffState> DiffStore::Resume(const LowerTree& lower, uint64_t ses
       io_, *directory_, *data_, {lower, owner_uid(), owner_gid()}, session_nonce};
   PBKFS_ASSIGN_OR_RETURN(Recovered recovered, RecoverLog(source, *file));
   shutdown_kind_ = ShutdownKind::kProcessDied;
-  {
-    MutexLock lock(&evidence_mutex_);
-    evidence_ = recovered.evidence;
-  }
+  evidence_ = recovered.evidence;
   log_ = std::make_unique<MetaLog>(NewLog{std::move(file), recovered.position});
   ConfirmSizes(&recovered.state);
   for (const CutRecord& cut : recovered.cuts) PBKFS_RETURN_IF_ERROR(log_->Append(cut).status());

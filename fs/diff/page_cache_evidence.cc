@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/random.h>
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <vector>
@@ -14,6 +15,8 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
 #include "fs/base/directory_handle.h"
+#include "fs/base/mutex.h"
+#include "fs/diff/earlier_errors.h"
 
 namespace pbkfs {
 namespace {
@@ -38,12 +41,14 @@ std::unique_ptr<IoDir> OpenEvidenceDirectory(Io& io) {
 std::string NameOf(uint64_t nonce) { return absl::StrFormat("diff-%016x", nonce); }
 std::string FailureNameOf(uint64_t nonce) { return NameOf(nonce) + kFailureSuffix; }
 
-// What the file says of the diff's directory: mount id, handle, path. Empty where the file system
-// has no handles.
-std::string DescribeDirectory(IoDir& directory, uint64_t mount_id, const std::string& path) {
+// What the file says of the diff's directory: device, mount id, handle, path. Where the file system
+// has no handles, the device.
+std::string DescribeDirectory(IoDir& directory, const DirIdentity& identity,
+                              const std::string& path) {
   const std::string handle = HandleOfDirectory(directory.descriptor());
-  if (handle.empty() || path.empty()) return "";
-  return absl::StrCat(mount_id, " ", absl::BytesToHexString(handle), " ", path);
+  if (handle.empty() || path.empty()) return absl::StrCat(identity.device);
+  return absl::StrCat(identity.device, " ", identity.mount_id, " ", absl::BytesToHexString(handle),
+                      " ", path);
 }
 
 std::string ReadDescription(IoDir& place, const std::string& name) {
@@ -58,17 +63,17 @@ std::string ReadDescription(IoDir& place, const std::string& name) {
 
 // Whether the directory that is described is known to be gone.
 bool IsGone(Io& io, const std::string& description) {
-  const std::vector<std::string> parts = absl::StrSplit(description, absl::MaxSplits(' ', 2));
+  const std::vector<std::string> parts = absl::StrSplit(description, absl::MaxSplits(' ', 3));
   uint64_t mount_id = 0;
-  if (parts.size() != 3 || !absl::SimpleAtoi(parts[0], &mount_id) || mount_id == 0) return false;
-  if (!absl::StartsWith(parts[2], "/")) return false;
+  if (parts.size() != 4 || !absl::SimpleAtoi(parts[1], &mount_id) || mount_id == 0) return false;
+  if (!absl::StartsWith(parts[3], "/")) return false;
   // What is left of the path may still be on that mount.
-  for (std::string path = parts[2]; !path.empty(); path.resize(path.rfind('/'))) {
+  for (std::string path = parts[3]; !path.empty(); path.resize(path.rfind('/'))) {
     const auto directory = io.OpenDir(path);
     if (!directory.ok()) continue;
     const auto identity = (*directory)->Identity();
     return identity.ok() && identity->mount_id == mount_id &&
-           DirectoryIsGone((*directory)->descriptor(), absl::HexStringToBytes(parts[1]));
+           DirectoryIsGone((*directory)->descriptor(), absl::HexStringToBytes(parts[2]));
   }
   return false;
 }
@@ -81,9 +86,23 @@ CacheState StateOf(IoDir* place, IoDir& directory, const PageCacheEvidence& evid
       identity->device != evidence.device || identity->inode != evidence.inode) {
     return CacheState::kGone;
   }
-  if (!place->OpenFile(NameOf(evidence.nonce), O_RDONLY, 0).ok()) return CacheState::kGone;
-  return place->OpenFile(FailureNameOf(evidence.nonce), O_RDONLY, 0).ok() ? CacheState::kWriteFailed
-                                                                          : CacheState::kIntact;
+  // Without its file the page cache may be there as well, and nobody knows what it shows.
+  const bool stands = place->OpenFile(NameOf(evidence.nonce), O_RDONLY, 0).ok() &&
+                      !place->OpenFile(FailureNameOf(evidence.nonce), O_RDONLY, 0).ok();
+  return stands ? CacheState::kIntact : CacheState::kWriteFailed;
+}
+
+// Whether a diff on the device is open, or was when its process died.
+bool HasEvidenceOf(IoDir& place, uint64_t device) {
+  const auto names = place.List();
+  if (!names.ok()) return true;
+  return std::any_of(names->begin(), names->end(), [&](const std::string& name) {
+    uint64_t found = 0;
+    if (absl::EndsWith(name, kFailureSuffix)) return false;
+    const std::string description = ReadDescription(place, name);
+    return !absl::SimpleAtoi(description.substr(0, description.find(' ')), &found) ||
+           found == device;
+  });
 }
 
 }  // namespace
@@ -96,25 +115,38 @@ uint64_t RandomNonce() {
   return nonce;
 }
 
-PageCacheEvidence LeaveEvidence(Io& io, IoDir& directory, const std::string& path) {
+PageCacheEvidence BeginEvidence(Io& io, IoDir& directory, const std::string& path) {
   PageCacheEvidence evidence;
   const auto identity = directory.Identity();
   const auto place = OpenEvidenceDirectory(io);
   if (!identity.ok() || identity->mount_id == 0 || place == nullptr) return evidence;
+  // Nobody begins between the question and the evidence.
+  static Mutex mutex;
+  MutexLock lock(&mutex);
+  if (!HasEvidenceOf(*place, identity->device)) HearEarlierErrors(directory);
   const uint64_t nonce = RandomNonce();
   const auto file = place->OpenFile(NameOf(nonce), O_CREAT | O_EXCL | O_WRONLY, 0600);
   if (!file.ok()) return evidence;
   // Without it the file is as good, but stays until it is no longer needed or the machine restarts.
-  const std::string description = DescribeDirectory(directory, identity->mount_id, path);
-  if (!description.empty()) {
-    const auto* bytes = reinterpret_cast<const uint8_t*>(description.data());
-    (*file)->Write(0, absl::MakeConstSpan(bytes, description.size())).IgnoreError();
-  }
+  const std::string description = DescribeDirectory(directory, *identity, path);
+  const auto* bytes = reinterpret_cast<const uint8_t*>(description.data());
+  (*file)->Write(0, absl::MakeConstSpan(bytes, description.size())).IgnoreError();
   evidence.nonce = nonce;
   evidence.mount_id = identity->mount_id;
   evidence.device = identity->device;
   evidence.inode = identity->inode;
+  // A question without an answer yet may swallow an error of this session.
+  if (ErrorsAreBeingHeard()) MarkFailed(io, evidence);
   return evidence;
+}
+
+void MarkFailed(Io& io, const PageCacheEvidence& evidence) {
+  if (evidence.nonce == 0) return;
+  const auto place = OpenEvidenceDirectory(io);
+  if (place == nullptr) return;
+  if (!place->OpenFile(FailureNameOf(evidence.nonce), O_CREAT | O_WRONLY, 0600).ok()) {
+    place->Remove(NameOf(evidence.nonce)).IgnoreError();
+  }
 }
 
 bool EvidenceStands(Io& io, IoDir& directory, const PageCacheEvidence& evidence) {
@@ -126,9 +158,7 @@ CacheState CheckEvidence(Io& io, IoDir& directory, const PageCacheEvidence& evid
   const auto place = OpenEvidenceDirectory(io);
   const CacheState state = StateOf(place.get(), directory, evidence);
   if (state != CacheState::kIntact || directory.SyncFileSystem().ok()) return state;
-  if (!place->OpenFile(FailureNameOf(evidence.nonce), O_CREAT | O_WRONLY, 0600).ok()) {
-    place->Remove(NameOf(evidence.nonce)).IgnoreError();
-  }
+  MarkFailed(io, evidence);
   return CacheState::kWriteFailed;
 }
 

@@ -15,7 +15,12 @@ namespace pbkfs {
 
 // Leaves evidence for `directory`, the diff's, at `path`. A nonce of 0 where there is no tmpfs to
 // leave it on. The file names the directory, for CollectEvidence.
-PageCacheEvidence LeaveEvidence(Io& io, IoDir& directory, const std::string& path);
+//
+// Write errors of the file system from before, whosever they are, are heard first, so that none is
+// taken for the session's: unless another diff of the file system is open, or was when its process
+// died, which may have to hear them itself. The evidence is marked as failed from the start where
+// the disk is too busy to tell in time.
+PageCacheEvidence BeginEvidence(Io& io, IoDir& directory, const std::string& path);
 
 enum class CacheState {
   kIntact,       // It holds all that was written, and all of it reached the disk.
@@ -29,6 +34,9 @@ CacheState CheckEvidence(Io& io, IoDir& directory, const PageCacheEvidence& evid
 // Whether it is intact as far as can be told without asking the kernel for write errors: it tells
 // each of them once, and the mount has to hear it.
 bool EvidenceStands(Io& io, IoDir& directory, const PageCacheEvidence& evidence);
+
+// The next open takes the page cache for one that shows bytes which are not on the disk.
+void MarkFailed(Io& io, const PageCacheEvidence& evidence);
 
 // Removes the file of the evidence, after a clean unmount or when newer evidence was left.
 void RemoveEvidence(Io& io, const PageCacheEvidence& evidence);

@@ -62,12 +62,14 @@ void Overlay::AwaitDescriptors(Inode& inode) {
     MutexLock lock(&inode.mutex);
     if (inode.data != nullptr) return;
   }
+  // FSYNC alone waits for a takeover.
+  if (gate_ != nullptr && !gate_->answered()) return;
   const BlockingScope blocking;
   const absl::Time deadline = absl::Now() + kDescriptorPatience;
-  // What can't be synced stays open.
-  while (too_many() && diff_->log().health().ok() && absl::Now() < deadline) {
-    MutexLock lock(&dirty_mutex_);
-    if (stopping_ || (dirty_.empty() && !confirming_)) return;
+  MutexLock lock(&dirty_mutex_);
+  // A whole pass: what is open after it is in use, or can't be synced.
+  const uint64_t enough = passes_ + (confirming_ ? 2 : 1);
+  while (too_many() && passes_ < enough && !stopping_ && absl::Now() < deadline) {
     background_wake_.SignalAll();
     confirmed_.WaitFor(&dirty_mutex_, kDescriptorCheck);
   }

@@ -128,6 +128,8 @@ void Overlay::ConfirmDirty() {
   }
   MutexLock lock(&dirty_mutex_);
   confirming_ = false;
+  ++passes_;
+  confirmed_.SignalAll();
 }
 
 void Overlay::Confirm(Inode& inode) {
@@ -157,7 +159,9 @@ absl::Status Overlay::Checkpoint() {
     ReaderLock lock(&namespace_mutex_);
     return answers_.Unanswered();
   });
+  // A sync of the new file may have failed, before or while this is said.
   if (heals && written.ok()) options_.log_failed(false);
+  if (diff_->log().SyncFailed()) options_.log_failed(true);
   return written;
 }
 

@@ -367,6 +367,7 @@ class Overlay {
   CondVar background_wake_;
   CondVar confirmed_;  // Signalled when the background pass is done with an inode.
   bool confirming_ ABSL_GUARDED_BY(dirty_mutex_) = false;
+  uint64_t passes_ ABSL_GUARDED_BY(dirty_mutex_) = 0;  // That have ended.
   bool stopping_ ABSL_GUARDED_BY(dirty_mutex_) = false;
   // By number, so that a list keeps no orphan alive.
   std::vector<uint64_t> dirty_ ABSL_GUARDED_BY(dirty_mutex_);

@@ -42,4 +42,9 @@ absl::Status TakeoverGate::Wait() const {
   return result_;
 }
 
+bool TakeoverGate::answered() const {
+  MutexLock lock(&mutex_);
+  return done_;
+}
+
 }  // namespace pbkfs

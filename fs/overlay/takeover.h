@@ -37,6 +37,7 @@ class TakeoverGate {
   ~TakeoverGate();
 
   absl::Status Wait() const ABSL_LOCKS_EXCLUDED(mutex_);
+  bool answered() const ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
   mutable Mutex mutex_;

@@ -171,6 +171,7 @@ void FuseSession::ExchangeInit(absl::Span<const uint8_t> message, bool send,
 
 absl::Status FuseSession::BeginConnection() {
   ReceiveBuffer buffer;
+  MakeResident(buffer.bytes(), kResidentBytes);
   ssize_t received;
   do {
     received = read(fd_, buffer.bytes(), kReceiveBytes);

@@ -308,6 +308,25 @@ TEST_F(CrashCases, AFailureOfAnotherProgramBeforeTheMountIsNotThatOfTheSession) 
   EXPECT_TRUE(ReadInode(fs.overlay(), fs.Ino("a"))->substr(0, kB) == Page(50));
 }
 
+// … but it may be that of another diff, whose process died and whose recovery asks for it.
+TEST_F(CrashCases, AFailureThatADiffHasToHearIsNotTakenFromItByAnotherMount) {
+  SimFixture fs(Lower(), 1);
+  ASSERT_TRUE(fs.Mount().ok());
+  ASSERT_TRUE(fs.overlay().Write(fs.Ino("a"), 0, Bytes(Page(50))).ok());
+  fs.io().FailNextSync(DataFileName(fs.Ino("a")));
+  fs.io().DieAfter(2);  // The sync, and the record of its failure.
+  ASSERT_FALSE(fs.overlay().Fsync(fs.Ino("a")).ok());
+  fs.Drop();
+  fs.io().Revive();
+  {
+    auto other = DiffStore::Open(fs.io(), "/other", DiffIdentity());
+    ASSERT_TRUE(other.ok()) << other.status();
+    ASSERT_TRUE((*other)->Recover(*Lower(), 1).ok());
+  }
+  ASSERT_TRUE(fs.Mount().ok());
+  EXPECT_EQ(fs.overlay().diff_store().shutdown_kind(), ShutdownKind::kCacheLost);
+}
+
 // The page cache is there, but nothing says so: a record that recovery obeys may not be on the
 // disk.
 TEST_F(CrashCases, ARecoveryThatTakesTheCacheForLostDestroysNothingBeforeItsRecordIsDurable) {

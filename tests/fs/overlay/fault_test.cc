@@ -282,6 +282,29 @@ TEST_F(FaultTest, FilesThatNobodySyncsTakeNoMoreDescriptorsThanTheyMay) {
   EXPECT_EQ(*fs_.Read("f0"), "x");
 }
 
+TEST_F(FaultTest, AWriteWaitsForOnePassThoughMoreFilesAreWritten) {
+  fs_.Unmount();
+  OverlayOptions options;
+  options.max_data_files = 1;
+  options.background_interval = std::chrono::hours(1);
+  fs_.Mount(options);
+  for (const char* name : {"held", "next"}) {
+    ASSERT_TRUE(fs_.Create(name).ok());
+    ASSERT_TRUE(fs_.overlay().Open(fs_.Ino(name)).ok());
+  }
+  ASSERT_TRUE(fs_.Write("held", 0, "x").ok());
+  // Somebody else always has something to sync, and nothing can be closed.
+  std::atomic<bool> stop = false;
+  auto writer = std::async(std::launch::async, [&] {
+    while (!stop) fs_.Write("held", 0, "y").IgnoreError();
+  });
+  const absl::Time begin = absl::Now();
+  EXPECT_TRUE(fs_.Write("next", 0, "x").ok());
+  EXPECT_LT(absl::Now() - begin, absl::Seconds(25)) << "it gave up waiting";
+  stop = true;
+  writer.get();
+}
+
 TEST_F(FaultTest, AFileIsNotWaitedForWhereNoneCanBeClosed) {
   fs_.Unmount();
   OverlayOptions options;
