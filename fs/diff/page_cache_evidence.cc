@@ -92,16 +92,28 @@ CacheState StateOf(IoDir* place, IoDir& directory, const PageCacheEvidence& evid
   return stands ? CacheState::kIntact : CacheState::kWriteFailed;
 }
 
+// Whether what is described may have to hear errors of the device: its diff is still where it was.
+bool MayHaveToHear(Io& io, const std::string& description, uint64_t device) {
+  const std::vector<std::string> parts = absl::StrSplit(description, absl::MaxSplits(' ', 3));
+  uint64_t found = 0;
+  uint64_t mount_id = 0;
+  if (!absl::SimpleAtoi(parts[0], &found)) return true;  // It is being written.
+  if (found != device || parts.size() != 4 || !absl::SimpleAtoi(parts[1], &mount_id)) {
+    return found == device;
+  }
+  const auto directory = io.OpenDir(parts[3]);
+  if (!directory.ok()) return false;
+  const auto identity = (*directory)->Identity();
+  return !identity.ok() || identity->mount_id == mount_id;
+}
+
 // Whether a diff on the device is open, or was when its process died.
-bool HasEvidenceOf(IoDir& place, uint64_t device) {
+bool HasEvidenceOf(Io& io, IoDir& place, uint64_t device) {
   const auto names = place.List();
   if (!names.ok()) return true;
   return std::any_of(names->begin(), names->end(), [&](const std::string& name) {
-    uint64_t found = 0;
-    if (absl::EndsWith(name, kFailureSuffix)) return false;
-    const std::string description = ReadDescription(place, name);
-    return !absl::SimpleAtoi(description.substr(0, description.find(' ')), &found) ||
-           found == device;
+    return !absl::EndsWith(name, kFailureSuffix) &&
+           MayHaveToHear(io, ReadDescription(place, name), device);
   });
 }
 
@@ -123,7 +135,7 @@ PageCacheEvidence BeginEvidence(Io& io, IoDir& directory, const std::string& pat
   // Nobody begins between the question and the evidence.
   static Mutex mutex;
   MutexLock lock(&mutex);
-  if (!HasEvidenceOf(*place, identity->device)) HearEarlierErrors(directory);
+  if (!HasEvidenceOf(io, *place, identity->device)) HearEarlierErrors(directory);
   const uint64_t nonce = RandomNonce();
   const auto file = place->OpenFile(NameOf(nonce), O_CREAT | O_EXCL | O_WRONLY, 0600);
   if (!file.ok()) return evidence;

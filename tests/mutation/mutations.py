@@ -130,9 +130,9 @@ MUTATIONS = [
      f"if (destroys && (source.session != 0 || !intact)) {RETURN}(log_file.DataSync());", "",
      OVERLAY, "CrashCases.ARecoveryThatTakesTheCache*"),
     ("earlier-errors-heard", "fs/diff/page_cache_evidence.cc",
-     "if (!HasEvidenceOf(*place, identity->device)) HearEarlierErrors(directory);", "",
+     "if (!HasEvidenceOf(io, *place, identity->device)) HearEarlierErrors(directory);", "",
      OVERLAY, "CrashCases.AFailureOfAnotherProgram*"),
     ("other-diffs-hear-their-errors", "fs/diff/page_cache_evidence.cc",
-     "if (!HasEvidenceOf(*place, identity->device)) HearEarlierErrors(directory);", "HearEarlierErrors(directory);",
+     "if (!HasEvidenceOf(io, *place, identity->device)) HearEarlierErrors(directory);", "HearEarlierErrors(directory);",
      OVERLAY, "CrashCases.AFailureThatADiffHasToHear*"),
 ]
