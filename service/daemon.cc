@@ -125,6 +125,14 @@ absl::StatusOr<std::unique_ptr<ImageRegistry>> MakeImages(const v1::Budgets& bud
                                          std::make_shared<UnpackedSegments>(wal_directory));
 }
 
+// `status`, where no session goes on. Destructors would wait for those that do.
+absl::Status LeaveSessions(bool resumed, absl::Status status) {
+  if (!resumed) return status;
+  spdlog::critical("the worker can't go on: {}", std::string(status.message()));
+  spdlog::default_logger()->flush();
+  _exit(1);
+}
+
 // Serves until a stop signal, and unmounts.
 void ServeUntilStopped(const DaemonOptions& options, MountManager& manager, Front& front,
                        std::optional<StopLimit>* stop_limit) {
@@ -181,19 +189,15 @@ absl::Status RunDaemon(const DaemonOptions& options, v1::DaemonConfig config,
   if (side.client != nullptr) {
     PBKFS_ASSIGN_OR_RETURN(std::vector<HeldMount> held, side.client->Held());
     resumed = !held.empty();
-    PBKFS_RETURN_IF_ERROR(manager.Resume(std::move(held)));
-    PBKFS_RETURN_IF_ERROR(side.client->Resumed());
+    absl::Status status = manager.Resume(std::move(held));
+    if (status.ok()) status = side.client->Resumed();
+    if (!status.ok()) return LeaveSessions(resumed, std::move(status));
   }
   locker.StartCleaningUp();
   Front front(options, memory, holder, *policy, *images, manager, {*side.keeper, side.client});
   absl::Status started = front.Start(std::move(side.listeners), resumed);
   if (started.ok() && side.client != nullptr) started = side.client->Ready();
-  if (!started.ok() && resumed) {
-    // Not by way of the destructors: they wait for sessions, which live.
-    spdlog::critical("the worker can't serve: {}", std::string(started.message()));
-    _exit(1);
-  }
-  PBKFS_RETURN_IF_ERROR(started);
+  if (!started.ok()) return LeaveSessions(resumed, std::move(started));
   ServeUntilStopped(options, manager, front, &stop_limit);
   if (side.client == nullptr) {
     for (const std::string& path : SocketPaths(*start_config)) unlink(path.c_str());
