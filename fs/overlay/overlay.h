@@ -345,6 +345,7 @@ class Overlay {
   // path_io.cc
   absl::StatusOr<uint64_t> Resolve(absl::string_view path, uint64_t* parent, std::string* name);
   absl::Status MakeOwnDirectory(absl::string_view path);
+  NewNode OwnNode(uint32_t mode) const;  // Of the diff's owner.
 
   const std::shared_ptr<const LowerTree> lower_;
   const std::unique_ptr<DiffStore> diff_;

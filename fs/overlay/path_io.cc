@@ -50,16 +50,21 @@ absl::StatusOr<std::string> Overlay::ReadFile(absl::string_view path, int64_t li
   return content;
 }
 
+NewNode Overlay::OwnNode(uint32_t mode) const {
+  NewNode node;
+  node.mode = mode;
+  node.uid = diff_->owner_uid();
+  node.gid = diff_->owner_gid();
+  return node;
+}
+
 // A file under a temporary name takes the place of the old one, so that there is no moment at which
 // a crash leaves neither.
 absl::Status Overlay::WriteFile(absl::string_view path, absl::string_view content, uint32_t mode) {
   uint64_t parent = kRootIno;
   std::string name;
   PBKFS_ASSIGN_OR_RETURN(const uint64_t old, Resolve(path, &parent, &name));
-  NewNode node;
-  node.mode = S_IFREG | mode;
-  node.uid = diff_->owner_uid();
-  node.gid = diff_->owner_gid();
+  NewNode node = OwnNode(S_IFREG | mode);
   if (old != 0) {
     PBKFS_RETURN_IF_ERROR(GetRegular(old).status());
     PBKFS_ASSIGN_OR_RETURN(const Attributes attributes, GetAttributes(old));
@@ -102,11 +107,7 @@ absl::Status Overlay::MakeOwnDirectory(absl::string_view path) {
   std::string name;
   PBKFS_ASSIGN_OR_RETURN(const uint64_t ino, Resolve(path, &parent, &name));
   if (ino != 0) return GetDirectory(ino).status();
-  NewNode node;
-  node.mode = S_IFDIR | 0700;
-  node.uid = diff_->owner_uid();
-  node.gid = diff_->owner_gid();
-  return Create(parent, name, node, RequestId{}).status();
+  return Create(parent, name, OwnNode(S_IFDIR | 0700), RequestId{}).status();
 }
 
 absl::StatusOr<std::string> Overlay::LinkAt(absl::string_view path) {
@@ -130,10 +131,7 @@ absl::Status Overlay::PointLink(absl::string_view path, absl::string_view new_pa
   PBKFS_RETURN_IF_ERROR(Resolve(temporary, &temporary_parent, &temporary_name).status());
   const absl::Status removed = Unlink(temporary_parent, temporary_name, RequestId{});
   if (!removed.ok() && ErrnoOf(removed) != ENOENT) return removed;
-  NewNode node;
-  node.mode = S_IFLNK | 0777;
-  node.uid = diff_->owner_uid();
-  node.gid = diff_->owner_gid();
+  NewNode node = OwnNode(S_IFLNK | 0777);
   node.symlink = target;
   PBKFS_RETURN_IF_ERROR(Create(temporary_parent, temporary_name, node, RequestId{}).status());
   PBKFS_RETURN_IF_ERROR(Rename(temporary_parent, temporary_name, parent, name, 0, RequestId{}));
