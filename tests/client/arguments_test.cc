@@ -78,7 +78,7 @@ TEST(MountRequest, PathsAreWalkedAsTheKernelDoes) {
       {"../x/../" + std::filesystem::path(directory).filename().string() + "/store", "/store"},
       {"nothing/../store", "/store"}};
   for (const auto& [path, expected] : paths) {
-    const auto arguments = Parse({"mount", "--store", path, "--target", "/t"});
+    const auto arguments = Parse({"mount", "--store", path, "--instance", "i", "--target", "/t"});
     ASSERT_TRUE(arguments.ok()) << arguments.status();
     EXPECT_EQ(MountRequestOf(*arguments, directory)->store(), directory + expected) << path;
   }
