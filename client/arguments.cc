@@ -259,12 +259,14 @@ std::string Arguments::Value(const std::string& name) const {
 
 absl::StatusOr<Arguments> ParseArguments(const std::vector<std::string>& words,
                                          const std::string& environment_address) {
+  // Messages of the API hold nothing else.
+  for (const std::string& word : words) {
+    if (!IsUtf8(word)) return Usage(absl::StrCat(absl::CHexEscape(word), ": is not UTF-8"));
+  }
   Arguments arguments;
   bool only_operands = false;
   for (size_t i = 0; i < words.size(); ++i) {
     const std::string& word = words[i];
-    // Messages of the API hold nothing else.
-    if (!IsUtf8(word)) return Usage(absl::StrCat(absl::CHexEscape(word), ": is not UTF-8"));
     if (!only_operands && word == "--") {
       only_operands = true;
       continue;
@@ -288,7 +290,6 @@ absl::StatusOr<Arguments> ParseArguments(const std::vector<std::string>& words,
     if (option->takes_value && !has_value) {
       if (i + 1 >= words.size()) return Usage(absl::StrCat(word, " needs a value"));
       value = words[++i];
-      if (!IsUtf8(value)) return Usage(absl::StrCat(absl::CHexEscape(value), ": is not UTF-8"));
     } else if (!option->takes_value && has_value) {
       return Usage(absl::StrCat("--", name, " takes no value"));
     }

@@ -28,12 +28,15 @@ namespace {
 constexpr char kMainConfig[] = "postgresql.conf";
 constexpr char kAutoConfig[] = "postgresql.auto.conf";
 
-// Where a tablespace lies that is behind a link, in PGDATA.
+// Where a tablespace lies that is behind a link, in the PGDATA `root`, and where the link leads.
 struct TablespacePaths {
-  explicit TablespacePaths(uint32_t oid)
-      : link(absl::StrCat("pg_tblspc/", oid)), directory(absl::StrCat("pbkfs_tblspc/", oid)) {}
+  TablespacePaths(const std::string& root, uint32_t oid)
+      : link(absl::StrCat("pg_tblspc/", oid)),
+        directory(absl::StrCat("pbkfs_tblspc/", oid)),
+        target(absl::StrCat(root, "/", directory)) {}
   std::string link;
   std::string directory;
+  std::string target;
 };
 
 // What has to stay open for another process to go on with the diff, in the order of HeldMount: its
@@ -228,13 +231,14 @@ absl::Status LiveMount::DropRecoveryThatIsDone(Overlay& overlay) {
 // would lead to whatever is mounted there by now.
 absl::Status LiveMount::PointTablespaces(Overlay& overlay) {
   for (const uint32_t oid : plan_.image->info().tablespaces) {
-    const TablespacePaths place(oid);
+    const TablespacePaths place(plan_.request.target(), oid);
     const absl::StatusOr<std::string> link = overlay.LinkAt(place.link);
     if (absl::IsNotFound(link.status())) continue;  // Dropped.
     PBKFS_RETURN_IF_ERROR(link.status());
-    const std::string target = absl::StrCat(plan_.request.target(), "/", place.directory);
-    if (*link == target || !absl::EndsWith(*link, absl::StrCat("/", place.directory))) continue;
-    PBKFS_RETURN_IF_ERROR(overlay.PointLink(place.link, place.directory, target));
+    if (*link == place.target || !absl::EndsWith(*link, absl::StrCat("/", place.directory))) {
+      continue;
+    }
+    PBKFS_RETURN_IF_ERROR(overlay.PointLink(place.link, place.directory, place.target));
   }
   return absl::OkStatus();
 }
@@ -264,9 +268,8 @@ absl::Status LiveMount::PrepareClone(Overlay& overlay) {
   }
   if (plan_.request.tablespaces() == v1::TABLESPACE_MODE_SYMLINK) {
     for (const uint32_t oid : plan_.image->info().tablespaces) {
-      const TablespacePaths place(oid);
-      PBKFS_RETURN_IF_ERROR(overlay.MoveBehindLink(
-          place.link, place.directory, absl::StrCat(plan_.request.target(), "/", place.directory)));
+      const TablespacePaths place(plan_.request.target(), oid);
+      PBKFS_RETURN_IF_ERROR(overlay.MoveBehindLink(place.link, place.directory, place.target));
     }
   }
   return overlay.diff_store().MarkPrepared(FormatSettings(plan_.settings));

@@ -359,12 +359,11 @@ absl::StatusOr<v1::UnmountResponse> MountManager::UnmountWith(const v1::UnmountR
   return response;
 }
 
-// That of a mount which an earlier daemon had.
 std::optional<v1::MountRecord> MountManager::FindRecord(const v1::UnmountRequest& request) const {
   if (request.target().empty()) {
-    const std::string& id = request.mount_id();
-    absl::StatusOr<v1::MountRecord> record =
-        CheckMountId(id).ok() ? environment_.registry.Find(id) : UnknownMount(id);
+    // It becomes a file's name.
+    if (!CheckMountId(request.mount_id()).ok()) return std::nullopt;
+    absl::StatusOr<v1::MountRecord> record = environment_.registry.Find(request.mount_id());
     return record.ok() ? std::optional(*std::move(record)) : std::nullopt;
   }
   const absl::StatusOr<std::string> target = CleanPath("target", request.target());

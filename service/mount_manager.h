@@ -147,8 +147,9 @@ class MountManager {
 
   absl::StatusOr<v1::UnmountResponse> UnmountWith(const v1::UnmountRequest& request,
                                                   const Caller& caller, UnmountOptions options);
-  // Removes the record of a mount that an earlier daemon had and that could not be made again.
+  // The record of a mount that an earlier daemon had and that could not be made again …
   std::optional<v1::MountRecord> FindRecord(const v1::UnmountRequest& request) const;
+  // … is removed.
   absl::StatusOr<v1::UnmountResponse> Forget(const v1::UnmountRequest& request,
                                              const Caller& caller);
   void Retire(const LiveMount& mount);

@@ -8,7 +8,6 @@
 #include <unistd.h>
 
 #include <atomic>
-#include <string>
 #include <thread>
 
 #include "absl/status/status.h"
@@ -34,7 +33,7 @@ pid_t AskInChild(int fd) {
   _exit(syncfs(fd) == 0 ? 0 : 1);
 }
 
-void Report(absl::Status status) {
+void Report(const absl::Status& status) {
   if (status.ok()) return;
   spdlog::warn("{}: a write-out that failed before, and nobody was told; it is not this mount's",
                status.ToString());

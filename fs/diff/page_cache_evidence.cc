@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -41,41 +42,75 @@ std::unique_ptr<IoDir> OpenEvidenceDirectory(Io& io) {
 std::string NameOf(uint64_t nonce) { return absl::StrFormat("diff-%016x", nonce); }
 std::string FailureNameOf(uint64_t nonce) { return NameOf(nonce) + kFailureSuffix; }
 
-// What the file says of the diff's directory: device, mount id, handle, path. Where the file system
-// has no handles, the device.
-std::string DescribeDirectory(IoDir& directory, const DirIdentity& identity,
-                              const std::string& path) {
+// What the file says of the diff's directory.
+struct Description {
+  uint64_t device = 0;
+  // Nothing of these where the file system has no handles.
+  uint64_t mount_id = 0;
+  std::string handle;
+  std::string path;
+};
+
+std::string Describe(IoDir& directory, const DirIdentity& identity, const std::string& path) {
   const std::string handle = HandleOfDirectory(directory.descriptor());
   if (handle.empty() || path.empty()) return absl::StrCat(identity.device);
   return absl::StrCat(identity.device, " ", identity.mount_id, " ", absl::BytesToHexString(handle),
                       " ", path);
 }
 
-std::string ReadDescription(IoDir& place, const std::string& name) {
+// Nothing where it can't be read, or is being written.
+std::optional<Description> ReadDescription(IoDir& place, const std::string& name) {
   const auto file = place.OpenFile(name, O_RDONLY, 0);
-  if (!file.ok()) return "";
+  if (!file.ok()) return std::nullopt;
   std::string bytes(kMaxDescriptionBytes, '\0');
   const auto count =
       (*file)->Read(0, absl::MakeSpan(reinterpret_cast<uint8_t*>(bytes.data()), bytes.size()));
   bytes.resize(count.ok() ? *count : 0);
-  return bytes;
+  const std::vector<std::string> parts = absl::StrSplit(bytes, absl::MaxSplits(' ', 3));
+  Description description;
+  if (!absl::SimpleAtoi(parts[0], &description.device)) return std::nullopt;
+  uint64_t mount_id = 0;
+  if (parts.size() == 4 && absl::SimpleAtoi(parts[1], &mount_id) && mount_id != 0 &&
+      absl::StartsWith(parts[3], "/")) {
+    description.mount_id = mount_id;
+    description.handle = absl::HexStringToBytes(parts[2]);
+    description.path = parts[3];
+  }
+  return description;
 }
 
 // Whether the directory that is described is known to be gone.
-bool IsGone(Io& io, const std::string& description) {
-  const std::vector<std::string> parts = absl::StrSplit(description, absl::MaxSplits(' ', 3));
-  uint64_t mount_id = 0;
-  if (parts.size() != 4 || !absl::SimpleAtoi(parts[1], &mount_id) || mount_id == 0) return false;
-  if (!absl::StartsWith(parts[3], "/")) return false;
+bool IsGone(Io& io, const Description& description) {
   // What is left of the path may still be on that mount.
-  for (std::string path = parts[3]; !path.empty(); path.resize(path.rfind('/'))) {
+  for (std::string path = description.path; !path.empty(); path.resize(path.rfind('/'))) {
     const auto directory = io.OpenDir(path);
     if (!directory.ok()) continue;
     const auto identity = (*directory)->Identity();
-    return identity.ok() && identity->mount_id == mount_id &&
-           DirectoryIsGone((*directory)->descriptor(), absl::HexStringToBytes(parts[2]));
+    return identity.ok() && identity->mount_id == description.mount_id &&
+           DirectoryIsGone((*directory)->descriptor(), description.handle);
   }
   return false;
+}
+
+// Whether what is described may have to hear errors of the device: its diff is still where it was.
+bool MayHaveToHear(Io& io, const Description& description, uint64_t device) {
+  if (description.device != device) return false;
+  if (description.path.empty()) return true;
+  const auto directory = io.OpenDir(description.path);
+  if (!directory.ok()) return false;
+  const auto identity = (*directory)->Identity();
+  return !identity.ok() || identity->mount_id == description.mount_id;
+}
+
+// Whether a diff on the device is open, or was when its process died.
+bool HasEvidenceOf(Io& io, IoDir& place, uint64_t device) {
+  const auto names = place.List();
+  if (!names.ok()) return true;
+  return std::any_of(names->begin(), names->end(), [&](const std::string& name) {
+    if (absl::EndsWith(name, kFailureSuffix)) return false;
+    const std::optional<Description> description = ReadDescription(place, name);
+    return !description.has_value() || MayHaveToHear(io, *description, device);
+  });
 }
 
 // What can be told without asking the kernel for write errors.
@@ -90,31 +125,6 @@ CacheState StateOf(IoDir* place, IoDir& directory, const PageCacheEvidence& evid
   const bool stands = place->OpenFile(NameOf(evidence.nonce), O_RDONLY, 0).ok() &&
                       !place->OpenFile(FailureNameOf(evidence.nonce), O_RDONLY, 0).ok();
   return stands ? CacheState::kIntact : CacheState::kWriteFailed;
-}
-
-// Whether what is described may have to hear errors of the device: its diff is still where it was.
-bool MayHaveToHear(Io& io, const std::string& description, uint64_t device) {
-  const std::vector<std::string> parts = absl::StrSplit(description, absl::MaxSplits(' ', 3));
-  uint64_t found = 0;
-  uint64_t mount_id = 0;
-  if (!absl::SimpleAtoi(parts[0], &found)) return true;  // It is being written.
-  if (found != device || parts.size() != 4 || !absl::SimpleAtoi(parts[1], &mount_id)) {
-    return found == device;
-  }
-  const auto directory = io.OpenDir(parts[3]);
-  if (!directory.ok()) return false;
-  const auto identity = (*directory)->Identity();
-  return !identity.ok() || identity->mount_id == mount_id;
-}
-
-// Whether a diff on the device is open, or was when its process died.
-bool HasEvidenceOf(Io& io, IoDir& place, uint64_t device) {
-  const auto names = place.List();
-  if (!names.ok()) return true;
-  return std::any_of(names->begin(), names->end(), [&](const std::string& name) {
-    return !absl::EndsWith(name, kFailureSuffix) &&
-           MayHaveToHear(io, ReadDescription(place, name), device);
-  });
 }
 
 }  // namespace
@@ -140,7 +150,7 @@ PageCacheEvidence BeginEvidence(Io& io, IoDir& directory, const std::string& pat
   const auto file = place->OpenFile(NameOf(nonce), O_CREAT | O_EXCL | O_WRONLY, 0600);
   if (!file.ok()) return evidence;
   // Without it the file is as good, but stays until it is no longer needed or the machine restarts.
-  const std::string description = DescribeDirectory(directory, *identity, path);
+  const std::string description = Describe(directory, *identity, path);
   const auto* bytes = reinterpret_cast<const uint8_t*>(description.data());
   (*file)->Write(0, absl::MakeConstSpan(bytes, description.size())).IgnoreError();
   evidence.nonce = nonce;
@@ -180,7 +190,8 @@ void CollectEvidence(Io& io) {
   const auto names = place->List();
   if (!names.ok()) return;
   for (const std::string& name : *names) {
-    if (!IsGone(io, ReadDescription(*place, name))) continue;
+    const std::optional<Description> description = ReadDescription(*place, name);
+    if (!description.has_value() || !IsGone(io, *description)) continue;
     place->Remove(name).IgnoreError();
     place->Remove(name + kFailureSuffix).IgnoreError();
   }

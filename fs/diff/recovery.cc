@@ -160,9 +160,7 @@ absl::StatusOr<Recovered> RecoverLog(const RecoverySource& source, IoFile& log_f
   // Confirmed bytes may be destroyed only once the record that says so is durable. It is where the
   // evidence was checked: that synced the whole file system. What a loss left may be of a page
   // cache that is there, unknown to us.
-  if (destroys && recovered.shutdown == ShutdownKind::kCacheLost) {
-    PBKFS_RETURN_IF_ERROR(WriteAgain(log_file));
-  }
+  if (destroys && !intact) PBKFS_RETURN_IF_ERROR(WriteAgain(log_file));
   if (destroys && (source.session != 0 || !intact)) PBKFS_RETURN_IF_ERROR(log_file.DataSync());
   for (auto& [ino, state] : replayer.state().inodes) {
     PBKFS_RETURN_IF_ERROR(settler.Settle(*state, replayer.Destroyed(ino), replayer.Lost(ino)));

@@ -1,13 +1,12 @@
 #include "client/arguments.h"
 
-#include <stdlib.h>
-
 #include <filesystem>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "tests/support/temporary_directory.h"
 
 namespace pbkfs::client {
 namespace {
@@ -66,10 +65,8 @@ TEST(Arguments, WhatIsNotUtf8IsRefusedByName) {
 }
 
 TEST(MountRequest, PathsAreWalkedAsTheKernelDoes) {
-  const std::string root =
-      std::filesystem::canonical(std::filesystem::temp_directory_path()) / "pbkfs-paths-XXXXXX";
-  std::string directory = root;
-  ASSERT_NE(mkdtemp(directory.data()), nullptr);
+  const testsupport::TemporaryDirectory temporary;
+  const std::string directory = std::filesystem::canonical(temporary.path());
   std::filesystem::create_directories(directory + "/real/sub");
   std::filesystem::create_symlink("real/sub", directory + "/link");
   const std::pair<std::string, std::string> paths[] = {
@@ -82,7 +79,6 @@ TEST(MountRequest, PathsAreWalkedAsTheKernelDoes) {
     ASSERT_TRUE(arguments.ok()) << arguments.status();
     EXPECT_EQ(MountRequestOf(*arguments, directory)->store(), directory + expected) << path;
   }
-  std::filesystem::remove_all(directory);
 }
 
 TEST(MountRequest, EveryFlagReachesTheRequest) {

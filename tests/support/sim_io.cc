@@ -122,10 +122,7 @@ class SimFile : public IoFile {
 
 class SimDir : public IoDir {
  public:
-  // `only_hears`: a sync of the file system tells failures, but may take long, so that nobody can
-  // rely on what it syncs.
-  SimDir(SimIo& io, SimIo::NodePtr node, bool only_hears = false)
-      : io_(io), node_(std::move(node)), only_hears_(only_hears) {}
+  SimDir(SimIo& io, SimIo::NodePtr node) : io_(io), node_(std::move(node)) {}
 
   absl::StatusOr<std::unique_ptr<IoFile>> OpenFile(absl::string_view name, int flags,
                                                    mode_t) override {
@@ -156,7 +153,7 @@ class SimDir : public IoDir {
   absl::StatusOr<std::unique_ptr<IoDir>> OpenDir(absl::string_view name) override {
     MutexLock lock(&io_.mutex_);
     if (io_.dead_) return ErrnoError(EIO, "dead");
-    if (name == ".") return std::make_unique<SimDir>(io_, node_, /*only_hears=*/true);
+    if (name == ".") return std::make_unique<SimDir>(io_, node_);
     const auto found = node_->entries.find(std::string(name));
     if (found == node_->entries.end()) return ErrnoError(ENOENT, name);
     return std::make_unique<SimDir>(io_, found->second);
@@ -244,7 +241,7 @@ class SimDir : public IoDir {
     bool partial = false;
     PBKFS_RETURN_IF_ERROR(io_.Begin(&partial));
     if (partial) return ErrnoError(EIO, "dead");
-    if (!only_hears_) SyncTree(*node_);
+    SyncTree(*node_);
     if (std::exchange(io_.unreported_error_, false)) return ErrnoError(EIO, "an earlier write-out");
     return absl::OkStatus();
   }
@@ -261,7 +258,6 @@ class SimDir : public IoDir {
 
   SimIo& io_;
   const SimIo::NodePtr node_;
-  const bool only_hears_;
 };
 
 void SimIo::Apply(const Change& change, std::string* bytes) {

@@ -37,6 +37,14 @@ class FaultTest : public testing::Test {
           return operation == "sync" && file == name ? ErrnoError(EIO, "disk") : absl::OkStatus();
         });
   }
+  // As many data files may be open; nothing closes them but a write that waits.
+  void RemountWithDataFiles(int64_t most) {
+    fs_.Unmount();
+    OverlayOptions options;
+    options.max_data_files = most;
+    options.background_interval = std::chrono::hours(1);
+    fs_.Mount(options);
+  }
   size_t OpenDataFiles() {
     size_t open = 0;
     for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
@@ -266,11 +274,7 @@ TEST_F(FaultTest, AnUnmountHasNoMoreFilesOpenThanItWorksOn) {
 }
 
 TEST_F(FaultTest, FilesThatNobodySyncsTakeNoMoreDescriptorsThanTheyMay) {
-  fs_.Unmount();
-  OverlayOptions options;
-  options.max_data_files = 16;
-  options.background_interval = std::chrono::hours(1);
-  fs_.Mount(options);
+  RemountWithDataFiles(16);
   size_t most = 0;
   for (int i = 0; i < 100; ++i) {
     const std::string name = "f" + std::to_string(i);
@@ -283,11 +287,7 @@ TEST_F(FaultTest, FilesThatNobodySyncsTakeNoMoreDescriptorsThanTheyMay) {
 }
 
 TEST_F(FaultTest, AWriteWaitsForOnePassThoughMoreFilesAreWritten) {
-  fs_.Unmount();
-  OverlayOptions options;
-  options.max_data_files = 1;
-  options.background_interval = std::chrono::hours(1);
-  fs_.Mount(options);
+  RemountWithDataFiles(1);
   for (const char* name : {"held", "next"}) {
     ASSERT_TRUE(fs_.Create(name).ok());
     ASSERT_TRUE(fs_.overlay().Open(fs_.Ino(name)).ok());
@@ -306,11 +306,7 @@ TEST_F(FaultTest, AWriteWaitsForOnePassThoughMoreFilesAreWritten) {
 }
 
 TEST_F(FaultTest, AFileIsNotWaitedForWhereNoneCanBeClosed) {
-  fs_.Unmount();
-  OverlayOptions options;
-  options.max_data_files = 1;
-  options.background_interval = std::chrono::hours(1);
-  fs_.Mount(options);
+  RemountWithDataFiles(1);
   ASSERT_TRUE(fs_.Create("held").ok());
   ASSERT_TRUE(fs_.overlay().Open(fs_.Ino("held")).ok());
   ASSERT_TRUE(fs_.Write("held", 0, "x").ok());
