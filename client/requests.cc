@@ -8,6 +8,7 @@
 #include <system_error>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -15,6 +16,7 @@
 #include "absl/time/time.h"
 #include "client/arguments.h"
 #include "client/status_macros.h"
+#include "client/table.h"
 
 namespace pbkfs::client {
 namespace {
@@ -22,7 +24,7 @@ namespace {
 absl::Status Usage(absl::string_view message) { return absl::InvalidArgumentError(message); }
 
 // As the kernel would walk it: what stands above a symbolic link is above what it points to.
-std::string AbsolutePath(const std::string& path, const std::string& directory) {
+absl::StatusOr<std::string> AbsolutePath(const std::string& path, const std::string& directory) {
   if (path.empty()) return path;
   std::filesystem::path walked = "/";
   for (const std::filesystem::path& part : std::filesystem::path(directory) / path) {
@@ -38,7 +40,10 @@ std::string AbsolutePath(const std::string& path, const std::string& directory) 
     }
     walked = walked.parent_path();
   }
-  return walked.string();
+  std::string absolute = walked.string();
+  // The directory that the client was called in may be no text for a message.
+  if (IsUtf8(absolute)) return absolute;
+  return Usage(absl::StrCat("the path ", absl::CHexEscape(absolute), ": is not UTF-8"));
 }
 
 absl::StatusOr<std::string> Required(const Arguments& arguments, const std::string& name) {
@@ -130,7 +135,7 @@ absl::Status TakeDiff(const Arguments& arguments, const std::string& directory, 
   }
   const std::string& operand = arguments.operands[0];
   if (absl::StrContains(operand, '/')) {
-    request->set_path(AbsolutePath(operand, directory));
+    CLIENT_ASSIGN_OR_RETURN(*request->mutable_path(), AbsolutePath(operand, directory));
   } else {
     request->set_mount_id(operand);
   }
@@ -248,9 +253,10 @@ absl::StatusOr<v1::MountRequest> MountRequestOf(const Arguments& arguments,
   CLIENT_ASSIGN_OR_RETURN(const std::string store, Required(arguments, "store"));
   CLIENT_ASSIGN_OR_RETURN(*request.mutable_instance(), Required(arguments, "instance"));
   CLIENT_ASSIGN_OR_RETURN(const std::string target, Required(arguments, "target"));
-  request.set_store(AbsolutePath(store, directory));
-  request.set_target(AbsolutePath(target, directory));
-  request.set_diff_dir(AbsolutePath(arguments.Value("diff"), directory));
+  CLIENT_ASSIGN_OR_RETURN(*request.mutable_store(), AbsolutePath(store, directory));
+  CLIENT_ASSIGN_OR_RETURN(*request.mutable_target(), AbsolutePath(target, directory));
+  CLIENT_ASSIGN_OR_RETURN(*request.mutable_diff_dir(),
+                          AbsolutePath(arguments.Value("diff"), directory));
   request.set_mount_id(arguments.Value("id"));
   request.set_backup_id(arguments.Value("backup"));
   if (arguments.Has("owner")) {
@@ -277,7 +283,7 @@ absl::StatusOr<v1::UnmountRequest> UnmountRequestOf(const Arguments& arguments,
   v1::UnmountRequest request;
   const std::string& operand = arguments.operands[0];
   if (absl::StrContains(operand, '/')) {
-    request.set_target(AbsolutePath(operand, directory));
+    CLIENT_ASSIGN_OR_RETURN(*request.mutable_target(), AbsolutePath(operand, directory));
   } else {
     request.set_mount_id(operand);
   }
@@ -293,7 +299,7 @@ absl::StatusOr<v1::ListBackupsRequest> ListBackupsRequestOf(const Arguments& arg
                                                             const std::string& directory) {
   v1::ListBackupsRequest request;
   CLIENT_ASSIGN_OR_RETURN(const std::string store, Required(arguments, "store"));
-  request.set_store(AbsolutePath(store, directory));
+  CLIENT_ASSIGN_OR_RETURN(*request.mutable_store(), AbsolutePath(store, directory));
   request.set_instance(arguments.Value("instance"));
   return request;
 }
@@ -307,7 +313,8 @@ absl::StatusOr<v1::StatsRequest> StatsRequestOf(const Arguments& arguments) {
 absl::StatusOr<v1::ListDiffsRequest> ListDiffsRequestOf(const Arguments& arguments,
                                                         const std::string& directory) {
   v1::ListDiffsRequest request;
-  request.set_directory(AbsolutePath(arguments.Value("dir"), directory));
+  CLIENT_ASSIGN_OR_RETURN(*request.mutable_directory(),
+                          AbsolutePath(arguments.Value("dir"), directory));
   return request;
 }
 
@@ -319,7 +326,8 @@ absl::StatusOr<v1::CheckDiffRequest> CheckDiffRequestOf(const Arguments& argumen
   if (arguments.Has("store") != arguments.Has("instance")) {
     return Usage("diff check: --store and --instance belong together");
   }
-  request.set_store(AbsolutePath(arguments.Value("store"), directory));
+  CLIENT_ASSIGN_OR_RETURN(*request.mutable_store(),
+                          AbsolutePath(arguments.Value("store"), directory));
   request.set_instance(arguments.Value("instance"));
   return request;
 }

@@ -64,6 +64,23 @@ TEST(Arguments, WhatIsNotUtf8IsRefusedByName) {
   EXPECT_TRUE(Parse({"unmount", "caf\xc3\xa9"}).ok());
 }
 
+TEST(MountRequest, APathThatIsNotUtf8InAllIsRefusedByName) {
+  for (const std::vector<std::string>& words :
+       {std::vector<std::string>{"mount", "--store", "backup", "--instance", "i", "--target", "/t"},
+        {"mount", "--store", "/b", "--instance", "i", "--target", "t"},
+        {"mount", "--store", "/b", "--instance", "i", "--target", "/t", "--diff", "d"}}) {
+    const auto arguments = Parse(words);
+    ASSERT_TRUE(arguments.ok()) << arguments.status();
+    const auto request = MountRequestOf(*arguments, "/caf\xe9");
+    ASSERT_EQ(request.status().code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_NE(request.status().message().find("/caf\\xe9/"), absl::string_view::npos)
+        << request.status();
+    EXPECT_TRUE(MountRequestOf(*arguments, "/caf\xc3\xa9").ok());
+  }
+  EXPECT_FALSE(UnmountRequestOf(*Parse({"unmount", "./t"}), "/caf\xe9").ok());
+  EXPECT_TRUE(UnmountRequestOf(*Parse({"unmount", "/t"}), "/caf\xe9").ok());
+}
+
 TEST(MountRequest, PathsAreWalkedAsTheKernelDoes) {
   const testsupport::TemporaryDirectory temporary;
   const std::string directory = std::filesystem::canonical(temporary.path());
