@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "fs/base/status.h"
 #include "fs/diff/directory_table.h"
+#include "fs/diff/limits.h"
 #include "fs/overlay/overlay.h"
 
 namespace pbkfs {
@@ -54,7 +55,9 @@ Attributes SideTree::AttributesOf(const LowerNode& node) const {
 absl::StatusOr<Attributes> SideTree::Lookup(uint64_t parent, absl::string_view name) const {
   if (!IsSideIno(parent)) return GetAttributes(SideIno(kRootIno));
   const std::optional<LowerNode> node = tree_->Lookup(parent - kFirstSideIno, name);
-  if (!node.has_value()) return ErrnoError(ENOENT, name);
+  if (!node.has_value()) {
+    return ErrnoError(name.size() > kMaxNameBytes ? ENAMETOOLONG : ENOENT, name);
+  }
   return AttributesOf(*node);
 }
 

@@ -42,6 +42,13 @@ TEST_F(SideTreeTest, IsReachableByNameAndNotListed) {
   EXPECT_EQ(Names(directory), (std::set<std::string>{".", "..", "file", "other"}));
 }
 
+TEST_F(SideTreeTest, ANameThatIsTooLongIsRefusedAsOne) {
+  const uint64_t directory = fixture_.Ino(".pbkfs/external/1");
+  EXPECT_EQ(ErrnoOf(overlay().Lookup(directory, std::string(255, 'n')).status()), ENOENT);
+  EXPECT_EQ(ErrnoOf(overlay().Lookup(directory, std::string(256, 'n')).status()), ENAMETOOLONG);
+  EXPECT_EQ(ErrnoOf(overlay().Lookup(kRootIno, std::string(256, 'n')).status()), ENAMETOOLONG);
+}
+
 TEST_F(SideTreeTest, ReadsUpToTheEnd) {
   const uint64_t file = fixture_.Ino(".pbkfs/external/1/file");
   ASSERT_TRUE(overlay().Open(file).ok());
