@@ -68,7 +68,8 @@ constexpr char kMount[] = R"(pbkfs mount: mount a backup as a writable PostgreSQ
                            how the server finds tablespaces: directories of pg_tblspc, or links for
                            servers without allow_in_place_tablespaces (directory)
   --recovery-target immediate|latest|time=…|xid=…|lsn=…|name=…
-                           replay archived WAL up to there (an ARCHIVE backup without it: immediate)
+                           replay archived WAL up to there (an ARCHIVE backup without it:
+                           immediate; servers before 12 need a recovery.conf of your own instead)
   --recovery-timeline current|latest|NUMBER
                            along which timeline (current; latest for the target latest)
   --recovery-exclusive     of time, xid and lsn: stop just before what is named
