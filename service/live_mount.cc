@@ -11,15 +11,16 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "fs/base/plain_path.h"
 #include "fs/base/status.h"
+#include "fs/diff/diff_directory.h"
 #include "fs/diff/page_cache_evidence.h"
 #include "service/limits.h"
 #include "service/proto_convert.h"
 #include "service/recovery_settings.h"
+#include "service/tablespace_links.h"
 #include "spdlog/spdlog.h"
 
 namespace pbkfs {
@@ -27,17 +28,6 @@ namespace {
 
 constexpr char kMainConfig[] = "postgresql.conf";
 constexpr char kAutoConfig[] = "postgresql.auto.conf";
-
-// Where a tablespace lies that is behind a link, in the PGDATA `root`, and where the link leads.
-struct TablespacePaths {
-  TablespacePaths(const std::string& root, uint32_t oid)
-      : link(absl::StrCat("pg_tblspc/", oid)),
-        directory(absl::StrCat("pbkfs_tblspc/", oid)),
-        target(absl::StrCat(root, "/", directory)) {}
-  std::string link;
-  std::string directory;
-  std::string target;
-};
 
 // What has to stay open for another process to go on with the diff, in the order of HeldMount: its
 // directory, the witness of its write-outs, its lock.
@@ -59,13 +49,14 @@ absl::Status RemoveDiff(Io& io, const std::string& diff) {
   return ReasonOf(deleted) == reason::kDiffNotFound ? absl::OkStatus() : deleted;
 }
 
-void RemoveMadeDiff(Io& io, const std::string& mount_id, const std::string& diff,
-                    bool directory_existed) {
-  if (const absl::Status removed = RemoveDiff(io, diff); !removed.ok()) {
-    spdlog::warn("{}: the new diff {} stays behind: {}", mount_id, diff,
+void RemoveMadeDiff(Io& io, const v1::MountRecord& begun) {
+  const std::string& diff = begun.diff_path();
+  const absl::Status removed = DiffStore::DeleteMade(io, diff, begun.diff_maker());
+  if (!removed.ok() && ReasonOf(removed) != reason::kDiffNotFound) {
+    spdlog::warn("{}: the new diff {} stays behind: {}", begun.request().mount_id(), diff,
                  std::string(removed.message()));
   }
-  if (directory_existed) io.MakeDir(diff, 0700).IgnoreError();
+  if (begun.diff_directory_existed()) io.MakeDir(diff, 0700).IgnoreError();
 }
 
 LiveMount::LiveMount(MountPlan plan, const MountEnvironment& environment)
@@ -164,6 +155,7 @@ v1::MountRecord LiveMount::RecordOfBegun() const {
   record.set_made_target(!plan_.where.target_exists);
   record.set_made_diff(plan_.diff_is_new);
   record.set_diff_directory_existed(plan_.diff_exists);
+  record.set_diff_maker(maker_);
   return record;
 }
 
@@ -183,37 +175,44 @@ OverlayOptions LiveMount::OptionsOfOverlay() {
 absl::Status LiveMount::OpenDiff() {
   opened_diff_ = true;
   PBKFS_ASSIGN_OR_RETURN(std::unique_ptr<DiffStore> diff,
-                         DiffStore::Open(environment_.io, paths().diff, plan_.identity));
+                         DiffStore::Open(environment_.io, paths().diff, plan_.identity, maker_));
   const bool prepared = diff->prepared();
-  if (prepared) {
-    // A diff keeps the settings that it was made with; those of the request come last.
-    SettingList settings = ParseSettings(diff->guards());
-    const std::map<std::string, std::string> requested(plan_.request.settings().begin(),
-                                                       plan_.request.settings().end());
-    settings.erase(
-        std::remove_if(settings.begin(), settings.end(),
-                       [&](const auto& setting) { return requested.count(setting.first) > 0; }),
-        settings.end());
-    settings.insert(settings.end(), requested.begin(), requested.end());
-    plan_.settings = std::move(settings);
+  // The plan is for something else where somebody made or deleted the diff since.
+  if (prepared == plan_.diff_is_new) {
+    plan_.diff_is_new = !prepared;
+    return prepared ? DiffInUse(paths().diff) : DiffIsGone(paths().diff);
   }
+  if (!prepared) PBKFS_RETURN_IF_ERROR(diff->StartOver());
+  if (prepared) KeepSettingsOf(*diff);
   PBKFS_ASSIGN_OR_RETURN(memory_, SessionMemory::Create(RandomNonce()));
   OverlayOptions options = OptionsOfOverlay();
   options.session_nonce = memory_->session_nonce();
-  // A diff that is not prepared is written once more; the kernel refuses everybody else's writes.
-  const bool has_tablespaces = !plan_.image->info().tablespaces.empty();
-  options.read_only = plan_.request.read_only() && prepared && !has_tablespaces;
+  options.read_only = false;  // Of what is written here.
   PBKFS_ASSIGN_OR_RETURN(std::unique_ptr<Overlay> overlay,
                          Overlay::Create(plan_.image, std::move(diff), options));
   PBKFS_ASSIGN_OR_RETURN(held_, DescriptorsToHold(overlay->diff_store()));
   absl::Status status = prepared ? DropRecoveryThatIsDone(*overlay) : PrepareClone(*overlay);
-  if (status.ok() && prepared) status = PointTablespaces(*overlay);
+  if (status.ok() && prepared) status = MoveToTarget(*overlay);
+  if (plan_.request.read_only()) overlay->MakeReadOnly();
   if (status.ok()) status = overlay->diff_store().MarkEphemeral(plan_.request.ephemeral());
   plan_.mount.set_start_command(
       StartCommand(plan_.request.target(), plan_.mount.server_version(), plan_.settings));
   WriterLock lock(&objects_mutex_);
   overlay_ = std::move(overlay);
   return status;
+}
+
+// A diff keeps the settings that it was made with; those of the request come last.
+void LiveMount::KeepSettingsOf(const DiffStore& diff) {
+  SettingList settings = ParseSettings(diff.guards());
+  const std::map<std::string, std::string> requested(plan_.request.settings().begin(),
+                                                     plan_.request.settings().end());
+  settings.erase(
+      std::remove_if(settings.begin(), settings.end(),
+                     [&](const auto& setting) { return requested.count(setting.first) > 0; }),
+      settings.end());
+  settings.insert(settings.end(), requested.begin(), requested.end());
+  plan_.settings = std::move(settings);
 }
 
 // A server removes the signal file when it is promoted. Started again, it needs no recovery.
@@ -227,20 +226,23 @@ absl::Status LiveMount::DropRecoveryThatIsDone(Overlay& overlay) {
   return absl::OkStatus();
 }
 
-// Links to tablespaces lead into the mount where the server sees it. At another target the old ones
-// would lead to whatever is mounted there by now.
-absl::Status LiveMount::PointTablespaces(Overlay& overlay) {
-  for (const uint32_t oid : plan_.image->info().tablespaces) {
-    const TablespacePaths place(plan_.request.target(), oid);
-    const absl::StatusOr<std::string> link = overlay.LinkAt(place.link);
-    if (absl::IsNotFound(link.status())) continue;  // Dropped.
-    PBKFS_RETURN_IF_ERROR(link.status());
-    if (*link == place.target || !absl::EndsWith(*link, absl::StrCat("/", place.directory))) {
-      continue;
-    }
-    PBKFS_RETURN_IF_ERROR(overlay.PointLink(place.link, place.directory, place.target));
+// What is known of the targets before is forgotten when no link leads to them any more.
+absl::Status LiveMount::MoveToTarget(Overlay& overlay) {
+  const std::vector<std::string> now = TargetNames();
+  std::vector<std::string> known = overlay.diff_store().targets();
+  for (const std::string& name : now) {
+    if (std::find(known.begin(), known.end(), name) == known.end()) known.push_back(name);
   }
-  return absl::OkStatus();
+  PBKFS_RETURN_IF_ERROR(overlay.diff_store().MarkUsedAt(known));
+  PBKFS_RETURN_IF_ERROR(TurnTablespaceLinks(overlay, *plan_.image, known, plan_.request.target()));
+  return overlay.diff_store().MarkUsedAt(now);
+}
+
+// As the server sees it, and without symbolic links.
+std::vector<std::string> LiveMount::TargetNames() const {
+  std::vector<std::string> names = {plan_.request.target()};
+  if (paths().target != names[0]) names.push_back(paths().target);
+  return names;
 }
 
 absl::Status LiveMount::PrepareClone(Overlay& overlay) {
@@ -266,13 +268,12 @@ absl::Status LiveMount::PrepareClone(Overlay& overlay) {
   if (plan_.recovery.has_value()) {
     PBKFS_RETURN_IF_ERROR(overlay.WriteFile(kRecoverySignal, "", 0600));
   }
-  if (plan_.request.tablespaces() == v1::TABLESPACE_MODE_SYMLINK) {
-    for (const uint32_t oid : plan_.image->info().tablespaces) {
-      const TablespacePaths place(plan_.request.target(), oid);
-      PBKFS_RETURN_IF_ERROR(overlay.MoveBehindLink(place.link, place.directory, place.target));
-    }
+  const bool links = !plan_.image->info().tablespaces.empty() &&
+                     plan_.request.tablespaces() == v1::TABLESPACE_MODE_SYMLINK;
+  if (links) {
+    PBKFS_RETURN_IF_ERROR(MakeTablespaceLinks(overlay, *plan_.image, plan_.request.target()));
   }
-  return overlay.diff_store().MarkPrepared(FormatSettings(plan_.settings));
+  return overlay.diff_store().MarkPrepared(FormatSettings(plan_.settings), links, TargetNames());
 }
 
 absl::Status LiveMount::MakeTarget() {
@@ -314,7 +315,7 @@ void LiveMount::Abandon() {
   held_.clear();
   RemoveTarget();
   if (opened_diff_ && plan_.diff_is_new) {
-    RemoveMadeDiff(environment_.io, id(), paths().diff, plan_.diff_exists);
+    RemoveMadeDiff(environment_.io, RecordOfBegun());
   }
   if (plan_.made_again) return;
   const absl::Status status = plan_.replaced.has_value()

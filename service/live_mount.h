@@ -62,10 +62,9 @@ struct MountEnvironment {
 
 // Deletes a diff that may be gone, also where an earlier attempt was interrupted at any step.
 absl::Status RemoveDiff(Io& io, const std::string& diff);
-// Undoes the diff of a mount that was not completed. An empty directory that was there before
-// (`directory_existed`) is there again.
-void RemoveMadeDiff(Io& io, const std::string& mount_id, const std::string& diff,
-                    bool directory_existed);
+// Undoes the diff of the mount that `begun` is the record of, unless somebody has used it since. An
+// empty directory that was there before is there again.
+void RemoveMadeDiff(Io& io, const v1::MountRecord& begun);
 
 struct UnmountResult {
   bool diff_deleted = false;
@@ -134,9 +133,11 @@ class LiveMount {
   void FindProtection();
   v1::MountRecord Record() const;
   v1::MountRecord RecordOfBegun() const;
+  void KeepSettingsOf(const DiffStore& diff);
   absl::Status PrepareClone(Overlay& overlay);
   absl::Status DropRecoveryThatIsDone(Overlay& overlay);
-  absl::Status PointTablespaces(Overlay& overlay);
+  absl::Status MoveToTarget(Overlay& overlay);
+  std::vector<std::string> TargetNames() const;
   absl::Status MakeTarget();
   // Undoes a Build that failed.
   void Abandon();
@@ -159,6 +160,7 @@ class LiveMount {
 
   MountPlan plan_;
   const MountEnvironment environment_;
+  const uint64_t maker_ = RandomNonce();  // Of a diff that is made for this mount.
   absl::Duration build_time_;
   bool made_target_ = false;
   bool opened_diff_ = false;

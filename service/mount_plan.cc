@@ -97,15 +97,16 @@ absl::Status FillDiff(MountPlan* plan, Io& io) {
   plan->diff_exists = lstat(diff.c_str(), &st) == 0;
   const auto binding = DiffStore::Check(io, diff, plan->identity);
   if (!binding.ok()) return DiffRefused(binding.status(), diff);
-  plan->diff_is_new = !binding->has_value();
+  plan->diff_is_new = !binding->has_value() || !(*binding)->prepared();
   if (!plan->diff_is_new && plan->request.validate_only()) {
     const absl::Status whole = CheckContent(diff, *plan->image, io);
     // Somebody deletes it at this moment.
     plan->diff_is_new = absl::IsNotFound(whole);
     if (!plan->diff_is_new) PBKFS_RETURN_IF_ERROR(DiffRefused(whole, diff));
   }
-  if (!plan->diff_is_new && (*binding)->prepared()) {
+  if (!plan->diff_is_new) {
     plan->diff_settings = ParseSettings({(*binding)->guards().begin(), (*binding)->guards().end()});
+    plan->diff_has_links = (*binding)->tablespace_links();
   }
   const std::string place = plan->diff_exists ? diff : diff.substr(0, diff.rfind('/') + 1);
   if (plan->diff_is_new) PBKFS_RETURN_IF_ERROR(DiffRefused(CheckSpace(place), diff));
@@ -191,12 +192,10 @@ void WarnOfConfigFiles(MountPlan* plan) {
 
 void WarnOfTablespaces(MountPlan* plan) {
   if (plan->image->info().tablespaces.empty() || !plan->diff_settings.has_value()) return;
-  const bool directories =
-      std::any_of(plan->diff_settings->begin(), plan->diff_settings->end(),
-                  [](const auto& setting) { return setting.first == kInPlaceTablespaces; });
-  if (directories == (plan->request.tablespaces() == v1::TABLESPACE_MODE_DIRECTORY)) return;
+  const bool wants_links = plan->request.tablespaces() == v1::TABLESPACE_MODE_SYMLINK;
+  if (plan->diff_has_links == wants_links) return;
   plan->mount.add_warnings(absl::StrCat("the diff exists: its tablespaces stay ",
-                                        directories ? "directories" : "links"));
+                                        wants_links ? "directories" : "links"));
 }
 
 // Where "latest" is not the newest backup of all.

@@ -57,11 +57,13 @@ absl::StatusOr<RequestPaths> ResolvePaths(const v1::MountRequest& request,
 struct MountPlan {
   v1::MountRequest request;  // Normalized.
   RequestPaths where;
-  bool diff_is_new = false;  // The diff directory is absent or empty.
+  bool diff_is_new = false;  // The diff directory is absent, empty, or what a mount left that was
+                             // interrupted before it was made.
   bool diff_exists = false;
   bool made_again = false;  // An earlier daemon had the mount: its record outlives a failure …
   std::optional<v1::MountRecord> replaced;   // … and so does that of one with another diff.
-  std::optional<SettingList> diff_settings;  // Those of a diff that is prepared.
+  std::optional<SettingList> diff_settings;  // Those of a diff that is prepared …
+  bool diff_has_links = false;               // … and whether its tablespaces are behind links.
   std::shared_ptr<const Image> image;
   DiffIdentity identity;
   ServerConfig config;

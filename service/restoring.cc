@@ -159,9 +159,7 @@ void MountManager::RestoreOne(const v1::MountRecord& record) {
   absl::Status status;
   if (record.begun()) {
     spdlog::warn("mount {}: it was not completed, and is undone", id);
-    if (record.made_diff()) {
-      RemoveMadeDiff(environment_.io, id, record.diff_path(), record.diff_directory_existed());
-    }
+    if (record.made_diff()) RemoveMadeDiff(environment_.io, record);
     status = environment_.registry.Remove(id);
   } else if (record.delete_diff()) {
     status = RemoveDiff(environment_.io, record.diff_path());

@@ -30,6 +30,9 @@ absl::Status Elsewhere(const std::string& path, absl::string_view what, absl::st
 
 uint32_t ChecksumOf(v1::DiffBinding binding) {
   binding.clear_checksum();
+  binding.clear_tablespace_links();
+  binding.clear_maker();
+  binding.clear_targets();
   const std::string bytes = binding.SerializeAsString();
   const uint32_t crc = Crc32c(bytes.data(), bytes.size());
   return crc == 0 ? 1 : crc;  // 0 stands for none.

@@ -4,6 +4,7 @@
 
 #include <cerrno>
 #include <chrono>
+#include <optional>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -186,7 +187,17 @@ absl::Status RemoveDirectory(Io& io, IoDir& directory, const std::string& path) 
   return error == ENOTEMPTY || error == EEXIST ? absl::OkStatus() : removed;
 }
 
-absl::Status RemoveDiff(Io& io, const std::string& path) {
+// Whether the directory, whose lock the caller has, holds what was made by `maker` and used by
+// nobody else, or nothing yet.
+bool IsMadeBy(IoDir& directory, uint64_t maker) {
+  const auto binding = ReadBinding(directory);
+  if (binding.ok() && binding->has_value()) return maker != 0 && (*binding)->maker() == maker;
+  const auto empty = IsEmptyDiff(directory);
+  return binding.ok() && empty.ok() && *empty;
+}
+
+// With a `maker` only what that one made.
+absl::Status RemoveDiff(Io& io, const std::string& path, std::optional<uint64_t> maker) {
   auto opened = io.OpenDir(path);
   if (!opened.ok() && ErrnoOf(opened.status()) == ENOENT) return DiffIsGone(path);
   PBKFS_ASSIGN_OR_RETURN(const auto directory, std::move(opened));
@@ -194,6 +205,7 @@ absl::Status RemoveDiff(Io& io, const std::string& path) {
   PBKFS_ASSIGN_OR_RETURN(const auto lock, TakeDiffLock(*directory, path));
   // Looked at again: only the holder of the lock sees what nobody is changing.
   PBKFS_ASSIGN_OR_RETURN(const char* name, BeginsDeletion(*directory, path));
+  if (maker.has_value() && !IsMadeBy(*directory, *maker)) return DiffInUse(path);
   // A rename needs no space, and is done or not.
   if (name != nullptr) PBKFS_RETURN_IF_ERROR(directory->Rename(name, *directory, kDeletedName));
   PBKFS_RETURN_IF_ERROR(FinishDeletion(*directory));
@@ -217,8 +229,14 @@ absl::Status RemoveLeftover(Io& io, const std::string& path) {
 }  // namespace
 
 absl::Status DiffStore::Delete(Io& io, const std::string& path) {
-  PBKFS_RETURN_IF_ERROR(RemoveDiff(io, path));
+  PBKFS_RETURN_IF_ERROR(RemoveDiff(io, path, std::nullopt));
   CollectEvidence(io);  // Nothing keeps the directory open any more.
+  return absl::OkStatus();
+}
+
+absl::Status DiffStore::DeleteMade(Io& io, const std::string& path, uint64_t maker) {
+  PBKFS_RETURN_IF_ERROR(RemoveDiff(io, path, maker));
+  CollectEvidence(io);
   return absl::OkStatus();
 }
 

@@ -1,9 +1,11 @@
 #include "fs/diff/diff_store.h"
 
 #include <fcntl.h>
+#include <google/protobuf/util/message_differencer.h>
 #include <malloc.h>
 
 #include <algorithm>
+#include <cassert>
 #include <cerrno>
 #include <optional>
 #include <utility>
@@ -14,6 +16,7 @@
 #include "fs/base/status.h"
 #include "fs/diff/checkpoint.h"
 #include "fs/diff/diff_directory.h"
+#include "fs/diff/log_reader.h"
 #include "fs/diff/online_checkpoint.h"
 #include "fs/diff/page_cache_evidence.h"
 #include "spdlog/spdlog.h"
@@ -43,20 +46,22 @@ absl::Status MakeDiffDirectory(Io& io, const std::string& path) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<DiffStore>> DiffStore::Open(Io& io, const std::string& path,
-                                                           const DiffIdentity& identity) {
-  absl::StatusOr<std::unique_ptr<DiffStore>> store = OpenOnce(io, path, identity);
+                                                           const DiffIdentity& identity,
+                                                           uint64_t maker) {
+  absl::StatusOr<std::unique_ptr<DiffStore>> store = OpenOnce(io, path, identity, maker);
   // Whoever deleted what was there has done so: the next attempt makes a new one.
   for (int attempt = 1; attempt < kOpenAttempts; ++attempt) {
     if (ReasonOf(store.status()) != reason::kDiffNotFound) break;
-    store = OpenOnce(io, path, identity);
+    store = OpenOnce(io, path, identity, maker);
   }
   return store;
 }
 
 absl::StatusOr<std::unique_ptr<DiffStore>> DiffStore::OpenOnce(Io& io, const std::string& path,
-                                                               const DiffIdentity& identity) {
+                                                               const DiffIdentity& identity,
+                                                               uint64_t maker) {
   PBKFS_RETURN_IF_ERROR(MakeDiffDirectory(io, path));
-  auto store = std::unique_ptr<DiffStore>(new DiffStore(io, path));
+  auto store = std::unique_ptr<DiffStore>(new DiffStore(io, path, maker));
   auto opened = io.OpenDir(path);
   if (!opened.ok() && ErrnoOf(opened.status()) == ENOENT) return DiffIsGone(path);
   PBKFS_ASSIGN_OR_RETURN(store->directory_, std::move(opened));
@@ -72,6 +77,7 @@ absl::StatusOr<std::unique_ptr<DiffStore>> DiffStore::OpenOnce(Io& io, const std
   if (!binding.has_value()) {
     PBKFS_RETURN_IF_ERROR(FinishDeletion(*store->directory_));
     binding = MakeBinding(identity);
+    binding->set_maker(maker);
     PBKFS_RETURN_IF_ERROR(WriteBinding(*store->directory_, *binding));
   }
   PBKFS_RETURN_IF_ERROR(CheckBinding(*binding, identity, path));
@@ -103,6 +109,25 @@ absl::StatusOr<std::optional<v1::DiffBinding>> DiffStore::Check(Io& io, const st
   PBKFS_ASSIGN_OR_RETURN(const bool locked, IsDiffLocked(**directory));
   if (locked) return DiffInUse(path);
   return binding;
+}
+
+// Data files without a log are thrown away by Recover.
+absl::Status DiffStore::StartOver() {
+  assert(!prepared());
+  v1::DiffBinding binding = binding_;
+  binding.set_maker(maker_);
+  PBKFS_RETURN_IF_ERROR(Bind(std::move(binding)));
+  const auto file = directory_->OpenFile(kLogName, O_RDONLY | O_NONBLOCK, 0);
+  if (!file.ok() && ErrnoOf(file.status()) == ENOENT) return absl::OkStatus();
+  PageCacheEvidence evidence;
+  if (file.ok()) {
+    const absl::StatusOr<std::vector<uint8_t>> bytes = ReadLog(**file);
+    const absl::StatusOr<ParsedLog> log = bytes.ok() ? ParseLog(*bytes) : bytes.status();
+    if (log.ok()) evidence = LastEvidence(*log);
+  }
+  // First: nothing else knows the name of its file.
+  RemoveEvidence(io_, evidence);
+  return directory_->Remove(kLogName);
 }
 
 absl::StatusOr<DiffState> DiffStore::Recover(const LowerTree& lower, uint64_t session_nonce) {
@@ -244,27 +269,44 @@ absl::Status DiffStore::TrashUnknownData(bool session_goes_on, DiffState* state)
   return data_->Sync();
 }
 
-absl::Status DiffStore::MarkPrepared(const std::vector<std::string>& guards) {
-  v1::DiffBinding binding = binding_;
-  binding.clear_guards();
-  for (const std::string& guard : guards) binding.add_guards(guard);
-  binding.set_prepared(true);
+absl::Status DiffStore::Bind(v1::DiffBinding binding) {
+  if (google::protobuf::util::MessageDifferencer::Equals(binding, binding_)) {
+    return absl::OkStatus();
+  }
   PBKFS_RETURN_IF_ERROR(WriteBinding(*directory_, binding));
   binding_ = std::move(binding);
   return absl::OkStatus();
 }
 
+absl::Status DiffStore::MarkPrepared(const std::vector<std::string>& guards, bool tablespace_links,
+                                     const std::vector<std::string>& targets) {
+  v1::DiffBinding binding = binding_;
+  *binding.mutable_guards() = {guards.begin(), guards.end()};
+  binding.set_tablespace_links(tablespace_links);
+  *binding.mutable_targets() = {targets.begin(), targets.end()};
+  binding.set_prepared(true);
+  return Bind(std::move(binding));
+}
+
+absl::Status DiffStore::MarkUsedAt(const std::vector<std::string>& targets) {
+  v1::DiffBinding binding = binding_;
+  *binding.mutable_targets() = {targets.begin(), targets.end()};
+  binding.clear_maker();
+  return Bind(std::move(binding));
+}
+
 absl::Status DiffStore::MarkEphemeral(bool ephemeral) {
-  if (binding_.ephemeral() == ephemeral) return absl::OkStatus();
   v1::DiffBinding binding = binding_;
   binding.set_ephemeral(ephemeral);
-  PBKFS_RETURN_IF_ERROR(WriteBinding(*directory_, binding));
-  binding_ = std::move(binding);
-  return absl::OkStatus();
+  return Bind(std::move(binding));
 }
 
 std::vector<std::string> DiffStore::guards() const {
   return {binding_.guards().begin(), binding_.guards().end()};
+}
+
+std::vector<std::string> DiffStore::targets() const {
+  return {binding_.targets().begin(), binding_.targets().end()};
 }
 
 absl::StatusOr<std::unique_ptr<IoFile>> DiffStore::CreateData(uint64_t ino) {

@@ -36,8 +36,10 @@ class DiffStore {
   //   FAILED_PRECONDITION DIFF_BOUND_ELSEWHERE  it belongs to another image, or the directory holds
   //   something else FAILED_PRECONDITION DIFF_IN_USE           somebody holds its lock DATA_LOSS
   //   DIFF_CORRUPT, UNIMPLEMENTED UNSUPPORTED_FORMAT
+  // `maker` is written into what is made, for DeleteMade.
   static absl::StatusOr<std::unique_ptr<DiffStore>> Open(Io& io, const std::string& path,
-                                                         const DiffIdentity& identity);
+                                                         const DiffIdentity& identity,
+                                                         uint64_t maker = 0);
   // Takes over the diff of a process that died from whoever held `directory` and the diff's lock
   // since that process opened it. Resume takes the place of Recover.
   static absl::StatusOr<std::unique_ptr<DiffStore>> TakeOver(Io& io,
@@ -53,9 +55,15 @@ class DiffStore {
   // (DIFF_BOUND_ELSEWHERE). May be called again after it was interrupted. NOT_FOUND
   // (DIFF_NOT_FOUND) where there is none, or somebody else was faster.
   static absl::Status Delete(Io& io, const std::string& path);
+  // As Delete, but only what Open with this `maker` made, and nobody used since.
+  // FAILED_PRECONDITION (DIFF_IN_USE) for any other diff.
+  static absl::Status DeleteMade(Io& io, const std::string& path, uint64_t maker);
   // Ends the deletions of diffs in `directory` that were interrupted; empty directories go, too.
   static void FinishDeletions(Io& io, const std::string& directory);
 
+  // Makes a diff empty that is not prepared, and one of the `maker` that Open was given: whoever
+  // was to prepare it was interrupted, and may have had other settings. Before Recover.
+  absl::Status StartOver();
   // Brings the diff into a state that can be served: replays the log, throws away what is not
   // believed, begins a new epoch. Called once.
   absl::StatusOr<DiffState> Recover(const LowerTree& lower, uint64_t session_nonce);
@@ -70,11 +78,15 @@ class DiffStore {
   // Whether the settings that make a clone harmless were written. Written by MarkPrepared, once in
   // the diff's life.
   bool prepared() const { return binding_.prepared(); }
-  absl::Status MarkPrepared(const std::vector<std::string>& guards);
+  absl::Status MarkPrepared(const std::vector<std::string>& guards, bool tablespace_links,
+                            const std::vector<std::string>& targets);
+  // Where a diff that is prepared is mounted now: the maker may no longer delete it.
+  absl::Status MarkUsedAt(const std::vector<std::string>& targets);
   // Whether the diff is to be deleted when its mount ends: kept in the binding, so that what a
   // daemon that died left behind can be told.
   absl::Status MarkEphemeral(bool ephemeral);
   std::vector<std::string> guards() const;
+  std::vector<std::string> targets() const;
   uint32_t owner_uid() const { return binding_.owner_uid(); }
   uint32_t owner_gid() const { return binding_.owner_gid(); }
 
@@ -116,10 +128,14 @@ class DiffStore {
   absl::Status MarkClean();
 
  private:
-  DiffStore(Io& io, std::string path) : io_(io), path_(std::move(path)) {}
+  DiffStore(Io& io, std::string path, uint64_t maker)
+      : io_(io), path_(std::move(path)), maker_(maker) {}
 
   static absl::StatusOr<std::unique_ptr<DiffStore>> OpenOnce(Io& io, const std::string& path,
-                                                             const DiffIdentity& identity);
+                                                             const DiffIdentity& identity,
+                                                             uint64_t maker);
+  // Replaces the binding, durably, where `binding` says something else.
+  absl::Status Bind(v1::DiffBinding binding);
   absl::Status OpenDirectories();
   absl::Status OpenLog(absl::StatusOr<std::unique_ptr<IoFile>> old_file, OpenRecord open,
                        Recovered& recovered);
@@ -130,6 +146,7 @@ class DiffStore {
 
   Io& io_;
   const std::string path_;
+  const uint64_t maker_;
   std::unique_ptr<IoDir> directory_;
   std::unique_ptr<IoDir> data_;
   std::unique_ptr<IoDir> trash_;

@@ -18,7 +18,7 @@ absl::StatusOr<std::unique_ptr<DiffStore>> DiffStore::TakeOver(Io& io,
                                                                std::unique_ptr<IoDir> directory,
                                                                const std::string& path,
                                                                const DiffIdentity& identity) {
-  auto store = std::unique_ptr<DiffStore>(new DiffStore(io, path));
+  auto store = std::unique_ptr<DiffStore>(new DiffStore(io, path, 0));
   store->directory_ = std::move(directory);
   PBKFS_ASSIGN_OR_RETURN(std::optional<v1::DiffBinding> binding, ReadBinding(*store->directory_));
   if (!binding.has_value()) {

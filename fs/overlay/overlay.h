@@ -176,16 +176,21 @@ class Overlay {
   // created.
   absl::Status WriteFile(absl::string_view path, absl::string_view content, uint32_t mode);
   // Moves the directory at `path` to `new_path`, whose own directory is made where it is missing,
-  // and leaves a symbolic link to `target` in its place, durably. May be called again after it was
-  // interrupted.
+  // and leaves a symbolic link to `target` in its place, durably. EEXIST where `new_path` is.
   absl::Status MoveBehindLink(absl::string_view path, absl::string_view new_path,
                               const std::string& target);
-  // Makes the symbolic link at `path`, which MoveBehindLink left for `new_path`, point to `target`,
-  // durably.
-  absl::Status PointLink(absl::string_view path, absl::string_view new_path,
-                         const std::string& target);
-  // The text of the symbolic link at `path`; "" where it is none, NOT_FOUND where nothing is.
-  absl::StatusOr<std::string> LinkAt(absl::string_view path);
+  // Makes `path`, a symbolic link or nothing yet, a symbolic link to `target`, durably. A crash
+  // leaves the old one or the new one, and perhaps what RemoveUnfinishedLink removes.
+  absl::Status PutLink(absl::string_view path, const std::string& target);
+  absl::Status RemoveUnfinishedLink();
+  struct NamedLink {
+    std::string name;
+    std::string target;
+  };
+  // The symbolic links in the directory at `path`. NOT_FOUND where there is no such directory.
+  absl::StatusOr<std::vector<NamedLink>> LinksIn(absl::string_view path);
+  // Mutations answer EROFS from now on. Before anything is served.
+  void MakeReadOnly() { options_.read_only = true; }
 
   // ---- maintenance ----
   // What the background thread does at each interval: confirms writes that nobody synced, removes
@@ -349,7 +354,7 @@ class Overlay {
 
   const std::shared_ptr<const LowerTree> lower_;
   const std::unique_ptr<DiffStore> diff_;
-  const OverlayOptions options_;
+  OverlayOptions options_;
   const uint64_t session_nonce_;
   SideTree side_;
 

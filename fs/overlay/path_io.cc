@@ -9,6 +9,13 @@
 #include "fs/overlay/overlay.h"
 
 namespace pbkfs {
+namespace {
+
+// Not beside what it is to be: a server would take one that a crash leaves in pg_tblspc for a
+// tablespace.
+constexpr char kUnfinishedLinkName[] = "pbkfs_link.new";
+
+}  // namespace
 
 // The inode at `path`, or 0 where only the last component is missing; its directory and name in any
 // case.
@@ -84,22 +91,19 @@ absl::Status Overlay::WriteFile(absl::string_view path, absl::string_view conten
   return FsyncDirectory();
 }
 
-// Each step may be the last one before a crash; called again, it goes on where it was.
 absl::Status Overlay::MoveBehindLink(absl::string_view path, absl::string_view new_path,
                                      const std::string& target) {
   uint64_t parent = kRootIno;
   uint64_t new_parent = kRootIno;
   std::string name;
   std::string new_name;
-  const size_t slash = new_path.rfind('/');
-  PBKFS_RETURN_IF_ERROR(MakeOwnDirectory(new_path.substr(0, slash)));
-  PBKFS_ASSIGN_OR_RETURN(uint64_t ino, Resolve(path, &parent, &name));
-  PBKFS_ASSIGN_OR_RETURN(const uint64_t moved, Resolve(new_path, &new_parent, &new_name));
-  if (moved == 0) {
-    PBKFS_RETURN_IF_ERROR(GetDirectory(ino).status());
-    PBKFS_RETURN_IF_ERROR(Rename(parent, name, new_parent, new_name, 0, RequestId{}));
-  }
-  return PointLink(path, new_path, target);
+  PBKFS_RETURN_IF_ERROR(MakeOwnDirectory(new_path.substr(0, new_path.rfind('/'))));
+  PBKFS_ASSIGN_OR_RETURN(const uint64_t ino, Resolve(path, &parent, &name));
+  PBKFS_ASSIGN_OR_RETURN(const uint64_t occupied, Resolve(new_path, &new_parent, &new_name));
+  if (occupied != 0) return ErrnoError(EEXIST, new_path);
+  PBKFS_RETURN_IF_ERROR(GetDirectory(ino).status());
+  PBKFS_RETURN_IF_ERROR(Rename(parent, name, new_parent, new_name, 0, RequestId{}));
+  return PutLink(path, target);
 }
 
 absl::Status Overlay::MakeOwnDirectory(absl::string_view path) {
@@ -110,33 +114,47 @@ absl::Status Overlay::MakeOwnDirectory(absl::string_view path) {
   return Create(parent, name, OwnNode(S_IFDIR | 0700), RequestId{}).status();
 }
 
-absl::StatusOr<std::string> Overlay::LinkAt(absl::string_view path) {
+absl::StatusOr<std::vector<Overlay::NamedLink>> Overlay::LinksIn(absl::string_view path) {
   uint64_t parent = kRootIno;
   std::string name;
-  PBKFS_ASSIGN_OR_RETURN(const uint64_t ino, Resolve(path, &parent, &name));
-  if (ino == 0) return ErrnoError(ENOENT, path);
-  PBKFS_ASSIGN_OR_RETURN(const Attributes attributes, GetAttributes(ino));
-  return S_ISLNK(attributes.mode) ? ReadLink(ino) : std::string();
+  PBKFS_ASSIGN_OR_RETURN(const uint64_t directory, Resolve(path, &parent, &name));
+  if (directory == 0) return ErrnoError(ENOENT, path);
+  std::vector<std::pair<uint64_t, std::string>> found;
+  PBKFS_RETURN_IF_ERROR(ReadDirectory(directory, 0, [&found](const DirectoryEntry& entry) {
+    if (entry.name != "." && entry.name != "..") found.emplace_back(entry.ino, entry.name);
+    return true;
+  }));
+  std::vector<NamedLink> links;
+  for (auto& [ino, link_name] : found) {
+    PBKFS_ASSIGN_OR_RETURN(const Attributes attributes, GetAttributes(ino));
+    if (!S_ISLNK(attributes.mode)) continue;
+    PBKFS_ASSIGN_OR_RETURN(std::string text, ReadLink(ino));
+    links.push_back({std::move(link_name), std::move(text)});
+  }
+  return links;
 }
 
-absl::Status Overlay::PointLink(absl::string_view path, absl::string_view new_path,
-                                const std::string& target) {
+absl::Status Overlay::PutLink(absl::string_view path, const std::string& target) {
   uint64_t parent = kRootIno;
-  uint64_t temporary_parent = kRootIno;
   std::string name;
-  std::string temporary_name;
   PBKFS_ASSIGN_OR_RETURN(const uint64_t old, Resolve(path, &parent, &name));
-  // Not beside the link, where a server would take what a crash leaves for a tablespace.
-  const std::string temporary = absl::StrCat(new_path, ".link");
-  PBKFS_RETURN_IF_ERROR(Resolve(temporary, &temporary_parent, &temporary_name).status());
-  const absl::Status removed = Unlink(temporary_parent, temporary_name, RequestId{});
-  if (!removed.ok() && ErrnoOf(removed) != ENOENT) return removed;
+  PBKFS_RETURN_IF_ERROR(RemoveUnfinishedLink());
   NewNode node = OwnNode(S_IFLNK | 0777);
   node.symlink = target;
-  PBKFS_RETURN_IF_ERROR(Create(temporary_parent, temporary_name, node, RequestId{}).status());
-  PBKFS_RETURN_IF_ERROR(Rename(temporary_parent, temporary_name, parent, name, 0, RequestId{}));
+  PBKFS_RETURN_IF_ERROR(Create(kRootIno, kUnfinishedLinkName, node, RequestId{}).status());
+  PBKFS_RETURN_IF_ERROR(Rename(kRootIno, kUnfinishedLinkName, parent, name, 0, RequestId{}));
   if (old != 0) Forget(old);
   return FsyncDirectory();
+}
+
+absl::Status Overlay::RemoveUnfinishedLink() {
+  uint64_t parent = kRootIno;
+  std::string name;
+  PBKFS_ASSIGN_OR_RETURN(const uint64_t ino, Resolve(kUnfinishedLinkName, &parent, &name));
+  if (ino == 0) return absl::OkStatus();
+  PBKFS_ASSIGN_OR_RETURN(const Attributes attributes, GetAttributes(ino));
+  if (!S_ISLNK(attributes.mode)) return ErrnoError(EEXIST, kUnfinishedLinkName);
+  return Unlink(parent, name, RequestId{});
 }
 
 }  // namespace pbkfs

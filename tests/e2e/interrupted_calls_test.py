@@ -7,7 +7,7 @@ import shutil
 import signal
 
 from pbkfs_e2e import case, mounts, workers
-from pbkfs_e2e.daemon import mount_arguments
+from pbkfs_e2e.daemon import Daemon, mount_arguments
 from pbkfs_e2e.synthetic import SyntheticCatalog
 
 # Generous: a loaded machine may be slow, but nothing may hang.
@@ -172,6 +172,40 @@ class InterruptedCalls(case.E2ECase):
             case.wait_until(lambda: not mounts.is_mounted(self.target), ANSWER_SECONDS, "the end of the keeper's umount(2)")
             case.wait_until(lambda: not self.daemon.call("list").get("mounts"), ANSWER_SECONDS, "the end of the mount")
         self.check_nothing_is_left("killed while the keeper unmounts")
+
+    def use_meanwhile(self, backup):
+        """A Mount of the newest backup begins, and is stopped when it has made the diff's directory; another daemon mounts
+        `backup` with that diff, writes, and unmounts. What the client of the first one got."""
+        (self.work / "other").mkdir()
+        other = Daemon(self.work / "other", [self.work])
+        other.start()
+        self.addCleanup(other.stop)
+        arguments = mount_arguments(self.catalog.store, "node", self.catalog.ids[-1], self.target, diff=self.diff)
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            with workers.StopAt(self.daemon.pid, "mkdirat", 1):
+                made = pool.submit(self.daemon.cli, *arguments)
+                case.wait_until(self.diff.exists, ANSWER_SECONDS, "the system call that stops the worker")
+                other.mount(self.catalog.store, "node", backup, self.work / "b", diff=self.diff)
+                (self.work / "b" / "mine").write_text("mine")
+                other.unmount("b")
+            return made.result()
+
+    def assert_it_was_kept(self, backup):
+        self.assertEqual([], self.daemon.call("list").get("mounts", []))
+        self.daemon.mount(self.catalog.store, "node", backup, self.target, diff=self.diff)
+        self.assertEqual("mine", (self.target / "mine").read_text())
+
+    def test_a_diff_that_another_daemon_makes_meanwhile_is_not_deleted(self):
+        refused = self.use_meanwhile(self.catalog.ids[0])
+        self.assertEqual(5, refused.returncode, refused.stderr)
+        self.assertIn("DIFF_BOUND_ELSEWHERE", refused.stderr)
+        self.assert_it_was_kept(self.catalog.ids[0])
+
+    def test_a_diff_of_the_same_backup_that_another_daemon_makes_meanwhile_is_not_taken_for_new(self):
+        refused = self.use_meanwhile(self.catalog.ids[-1])
+        self.assertEqual(5, refused.returncode, refused.stderr)
+        self.assertIn("DIFF_IN_USE", refused.stderr)
+        self.assert_it_was_kept(self.catalog.ids[-1])
 
     def test_an_empty_diff_directory_is_empty_again(self):
         self.diff.mkdir(mode=0o700)

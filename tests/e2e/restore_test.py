@@ -61,7 +61,7 @@ class Restore(case.E2ECase):
         own_store = self.work / "own-store"
         shutil.copytree(self.catalog.store, own_store)
         (self.work / "there").mkdir()
-        for name in ("forgotten", "half", "dropped"):
+        for name in ("forgotten", "half", "half-used", "dropped"):
             self.mount(name)
         for name in ("back", "there", "occupied", "no-diff"):
             self.mount(name, restore=True)
@@ -71,7 +71,10 @@ class Restore(case.E2ECase):
         self.mount("no-backup", restore=True, store=own_store)
         self.crash()
         self.reboot()
-        self.change_record("half", begun=True, madeTarget=True, madeDiff=True)
+        for name in ("half", "half-used"):
+            binding = json.loads((self.work / f"diff-{name}" / "binding.json").read_text())
+            self.change_record(name, begun=True, madeTarget=True, madeDiff=True, diffMaker=binding["maker"])
+        self.use_elsewhere("half-used")
         self.change_record("dropped", deleteDiff=True)
         (self.work / "occupied" / "somebody-elses").write_text("file")
         shutil.move(self.work / "diff-no-diff", self.work / "away")
@@ -93,6 +96,10 @@ class Restore(case.E2ECase):
             self.assertFalse(self.record(name).exists(), name)
             self.assertFalse((self.work / name).exists(), name)
             self.assertFalse((self.work / f"diff-{name}").exists(), name)
+        # … but for what somebody else has used since.
+        self.assertFalse(self.record("half-used").exists())
+        self.mount("half-used")
+        self.assertEqual("half-used", (self.work / "half-used" / "kept").read_text())
         # What can't be made again is named, and waits.
         log = self.daemon.log_path.read_text()
         for name, cause in (("occupied", "TARGET_NOT_EMPTY"), ("no-diff", "diff-no-diff is gone"),
@@ -116,6 +123,17 @@ class Restore(case.E2ECase):
         self.daemon.stop()
         self.start()
         self.assertEqual(["back", "no-backup", "no-diff", "read-only", "there"], self.listed())
+
+    def use_elsewhere(self, name):
+        """Another daemon mounts the diff, writes, and unmounts."""
+        (self.work / "other").mkdir()
+        other = Daemon(self.work / "other", [self.work])
+        other.start()
+        self.addCleanup(other.stop)
+        target = self.work / "elsewhere"
+        other.mount(self.catalog.store, "node", None, target, diff=self.work / f"diff-{name}")
+        (target / "kept").write_text(name)
+        other.unmount("elsewhere")
 
     def change_record(self, name, **fields):
         record = json.loads(self.record(name).read_text())

@@ -1,7 +1,9 @@
 """Tablespaces behind links, for servers that take no directories in pg_tblspc."""
 
+import json
 import os
 import shutil
+import tarfile
 
 from pbkfs_e2e import case, postgres
 from pbkfs_e2e.production import Production
@@ -30,8 +32,8 @@ class Tablespaces(case.E2ECase):
         os.chown(path, user.pw_uid, user.pw_gid)
         return path
 
-    def mount(self, name, settings=None, extra=LINKS):
-        return self.production.mount(self.daemon, self.work / name, self.diff, settings or STRICT, extra)
+    def mount(self, name, settings=None, extra=LINKS, diff=None):
+        return self.production.mount(self.daemon, self.work / name, diff or self.diff, settings or STRICT, extra)
 
     def link(self, name):
         """The one link in pg_tblspc."""
@@ -79,6 +81,13 @@ class Tablespaces(case.E2ECase):
         self.assertTrue(any(moved.iterdir()))
         for path in (copy, moved):
             shutil.rmtree(path)
+        archives = self.own_directory("archives")
+        server.tool("pg_basebackup", "-D", archives, "-X", "stream", "-c", "fast", "-F", "tar")
+        with tarfile.open(archives / f"{self.link('a').name}.tar") as tablespace:
+            self.assertTrue(any(member.isfile() and member.size > 0 for member in tablespace))
+        with tarfile.open(archives / "base.tar") as base:
+            twice = [member.name for member in base if member.name.startswith("pbkfs_tblspc/") and member.isfile()]
+        self.assertEqual([], twice)
 
     def test_a_read_only_mount_at_another_target_has_links_of_its_own(self):
         self.mount("a")
@@ -88,14 +97,109 @@ class Tablespaces(case.E2ECase):
         with self.assertRaises(OSError):
             (self.work / "b" / "new").touch()
 
+    def warnings(self):
+        (mount,) = self.daemon.call("list")["mounts"]
+        return " ".join(mount.get("warnings", []))
+
+    def assert_a_directory(self, name):
+        self.assertTrue(self.link(name).is_dir() and not self.link(name).is_symlink())
+
     def test_a_diff_keeps_the_way_that_it_was_made_with(self):
-        self.mount("a", extra=["--tablespaces", "directory"])
-        self.assertTrue(self.link("a").is_dir() and not self.link("a").is_symlink())
+        ways = {"directory": "directories", "symlink": "links"}
+        # What the request sets says nothing of how the diff was made.
+        for way, setting in [("directory", "on"), ("directory", "off"), ("symlink", "off"), ("symlink", "on")]:
+            settings = {"allow_in_place_tablespaces": setting}
+            self.mount("a", settings, extra=["--tablespaces", way])
+            self.daemon.unmount("a")
+            for again in ways:
+                self.mount("b", settings, extra=["--tablespaces", again])
+                self.assertEqual(way == "symlink", self.link("b").is_symlink())
+                warning = f"the diff exists: its tablespaces stay {ways[way]}"
+                self.assertEqual(way != again, warning in self.warnings(), self.warnings())
+                self.assertEqual(way != again, "tablespaces stay" in self.warnings(), self.warnings())
+                self.daemon.unmount("b")
+            shutil.rmtree(self.diff)
+
+    def interrupt(self):
+        """Makes the diff one whose mount was interrupted at the end of its preparation."""
+        path = self.diff / "binding.json"
+        binding = json.loads(path.read_text())
+        for name in ("prepared", "guards", "tablespaceLinks", "targets", "checksum"):
+            binding.pop(name, None)
+        path.write_text(json.dumps(binding))
+
+    def test_a_tablespace_that_was_made_in_the_mount_follows_it(self):
+        for way in ("directory", "symlink"):
+            setting = {"allow_in_place_tablespaces": "on" if way == "directory" else "off"}
+            server = self.mount("a", setting, extra=["--tablespaces", way])
+            server.start()
+            inside = self.own_directory("a/own")
+            server.sql(f"CREATE TABLESPACE inside LOCATION '{inside}'")
+            server.sql(f"CREATE TABLESPACE outside LOCATION '{self.own_directory('outside')}'")
+            server.sql("CREATE TABLE u TABLESPACE inside AS SELECT generate_series(1, 100) i")
+            server.stop()
+            self.daemon.unmount("a")
+            # Somebody else's clone is where this one was.
+            self.mount("a", setting, extra=["--tablespaces", way], diff=self.work / "another")
+            server = self.mount("b", setting, extra=["--tablespaces", way])
+            links = {os.readlink(path) for path in (self.work / "b" / "pg_tblspc").iterdir() if path.is_symlink()}
+            self.assertLessEqual({str(self.work / "b" / "own"), str(self.work / "outside")}, links)
+            self.assertEqual([], [link for link in links if link.startswith(f"{self.work / 'a'}/")])
+            server.start()
+            self.assertEqual("5050", server.sql("SELECT sum(i) FROM u"))
+            server.stop()
+            for name in ("a", "b"):
+                self.daemon.unmount(name, "--delete-diff")
+            shutil.rmtree(self.work / "outside")
+
+    def test_what_was_interrupted_leaves_nothing_to_a_mount_that_asks_for_something_else(self):
+        self.mount("a", {**STRICT, "work_mem": "7MB"}, [*LINKS, "--recovery-target", "immediate"])
         self.daemon.unmount("a")
-        self.mount("b")
-        self.assertFalse(self.link("b").is_symlink())
-        mount = self.daemon.call("list")["mounts"][0]
-        self.assertIn("the diff exists: its tablespaces stay directories", " ".join(mount["warnings"]))
+        self.interrupt()
+        server = self.mount("b", {"allow_in_place_tablespaces": "on"}, [])
+        self.assert_a_directory("b")
+        self.assertFalse((self.work / "b" / "pbkfs_tblspc").exists())
+        self.assertFalse((self.work / "b" / "recovery.signal").exists())
+        self.assertNotIn("7MB", (self.work / "b" / "postgresql.auto.conf").read_text())
+        server.start()
+        self.assertEqual("20000|200010000", server.sql(SUM))
+        server.stop()
+        self.daemon.unmount("b")
+        self.interrupt()
+        self.mount("a")
+        self.assert_leads_into("a")
+
+    def test_a_backup_of_a_clone_with_links_can_be_mounted_with_links(self):
+        clone = self.mount("a")
+        clone.start()
+        store = self.work / "of-clone"
+        backup = self.production.back_up(server=clone, store=store)
+        clone.stop()
+        diff = self.work / "second"
+        for name, extra in [("b", LINKS), ("c", LINKS), ("d", [])]:
+            if name == "d":
+                shutil.rmtree(diff)
+            self.daemon.mount(store, "main", backup, self.work / name, diff=diff, owner="postgres:postgres", extra=extra)
+            link = self.link(name)
+            if extra:
+                self.assertEqual(str(self.work / name / "pbkfs_tblspc2" / link.name), os.readlink(link))
+            self.assertTrue(any(link.iterdir()), "the tablespace is there")
+            self.assertTrue((self.work / name / "pbkfs_tblspc" / link.name).is_dir(), "what the backup has is there")
+            self.daemon.unmount(name)
+
+    def test_a_mount_that_comes_back_with_the_daemon_has_its_links(self):
+        server = self.mount("a", extra=[*LINKS, "--restore"])
+        server.start()
+        server.sql("INSERT INTO t VALUES (1)")
+        server.stop()
+        self.daemon.stop()
+        self.assertFalse((self.work / "a" / "PG_VERSION").exists())
+        self.daemon.start()
+        case.wait_until(self.daemon.is_ready, 60, "the mount of the last daemon having been made again")
+        self.assert_leads_into("a")
+        server.start()
+        self.assertEqual("20001|200010001", server.sql(SUM))
+        server.stop()
 
 
 if __name__ == "__main__":

@@ -104,6 +104,13 @@ MUTATIONS = [
     # binding
     ("binding-synced", "fs/diff/binding.cc", f"{RETURN}(file->DataSync());", "",
      OVERLAY, "CrashCases.ANewDiffOpens*"),
+    # preparation
+    ("interrupted-preparation-dropped", "fs/diff/diff_store.cc", "return directory_->Remove(kLogName);",
+     "return absl::OkStatus();", DIFF, "InterruptedPreparation.*"),
+    ("diffs-of-others-kept", "fs/diff/diff_directory.cc",
+     "if (maker.has_value() && !IsMadeBy(*directory, *maker)) return DiffInUse(path);", "",
+     DIFF, "DiffStoreTest.AMakerDeletes*"),
+    ("used-diffs-kept", "fs/diff/diff_store.cc", "binding.clear_maker();", "", DIFF, "DiffStoreTest.AMakerDeletes*"),
     # recovery
     ("settled-files-synced", "fs/diff/recovery.cc",
      "return changed || lost ? (*file)->DataSync() : absl::OkStatus();", "return absl::OkStatus();",

@@ -43,11 +43,13 @@ class Production:
         self.server.tool("pgbench", "-i", "-q", "-s", "1", "postgres")
         self.server.sql(f"CREATE EXTENSION amcheck; {sql}")
 
-    def back_up(self, mode="full", psql=None):
-        """Returns the new backup's id. `psql`: a command in place of psql of the server."""
-        psql = psql or self.server.psql_command()
-        done = subprocess.run([self._test.mkcatalog(), "backup", "--catalog", self.store, "--instance", INSTANCE,
-                               "--pgdata", self.server.pgdata, "--psql", shlex.join(map(str, psql)), "--mode", mode],
+    def back_up(self, mode="full", psql=None, server=None, store=None):
+        """Returns the new backup's id. `psql`: a command in place of psql of the server. `server`: another one to back up,
+        into a `store` of its own."""
+        server = server or self.server
+        psql = psql or server.psql_command()
+        done = subprocess.run([self._test.mkcatalog(), "backup", "--catalog", store or self.store, "--instance", INSTANCE,
+                               "--pgdata", server.pgdata, "--psql", shlex.join(map(str, psql)), "--mode", mode],
                               capture_output=True, text=True, timeout=300)
         if done.returncode != 0:
             raise AssertionError(f"mkcatalog backup ended with {done.returncode}:\n{done.stderr}")

@@ -107,3 +107,16 @@ class KillAt(Traced):
             return processes.state(self.worker) in "ZX"
         except OSError:
             return True
+
+
+class StopAt(Traced):
+    """The worker is stopped when one of its threads has made system call `name` for the `number`th time, and goes on at
+    the end."""
+
+    def __init__(self, keeper, name, number):
+        self.worker = wait_for_worker(keeper)
+        super().__init__(self.worker, name, f"signal=STOP:when={number}")
+
+    def __exit__(self, *arguments):
+        super().__exit__(*arguments)
+        os.kill(self.worker, signal.SIGCONT)

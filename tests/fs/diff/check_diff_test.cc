@@ -59,7 +59,7 @@ class CheckDiffTest : public testing::Test {
     auto store = DiffStore::Open(PosixIo(), path(), identity);
     EXPECT_TRUE(store.ok()) << store.status();
     EXPECT_TRUE((*store)->Recover(lower_, 1).ok());
-    EXPECT_TRUE((*store)->MarkPrepared({}).ok());
+    EXPECT_TRUE((*store)->MarkPrepared({}, false, {"/t"}).ok());
     EXPECT_TRUE((*store)->MarkClean().ok());
   }
 

@@ -50,7 +50,7 @@ TEST_F(DiffStoreTest, ADiffIsMadeOnceAndBelongsToItsImage) {
     ASSERT_TRUE(store.ok()) << store.status();
     EXPECT_FALSE((*store)->prepared());
     ASSERT_TRUE((*store)->Recover(lower_, 1).ok());
-    ASSERT_TRUE((*store)->MarkPrepared({"archive_mode=off"}).ok());
+    ASSERT_TRUE((*store)->MarkPrepared({"archive_mode=off"}, false, {"/t"}).ok());
     ASSERT_TRUE((*store)->MarkClean().ok());
   }
   auto store = DiffStore::Open(PosixIo(), path(), Identity());
@@ -209,7 +209,7 @@ class CutOffDeletionTest : public DiffStoreTest {
     for (const uint64_t ino : {kFirstNewIno, kFirstNewIno + 1}) {
       ASSERT_TRUE((*store)->CreateData(ino).ok());
     }
-    ASSERT_TRUE((*store)->MarkPrepared({}).ok());
+    ASSERT_TRUE((*store)->MarkPrepared({}, false, {"/t"}).ok());
     ASSERT_TRUE((*store)->SyncDataDirectory().ok());
     ASSERT_TRUE((*store)->MarkClean().ok());
   }
@@ -302,6 +302,139 @@ TEST_F(CutOffDeletionTest, ADiffWhoseMachineLostPowerInADeletionIsWholeOrDeleted
       ExpectItCanBeDeleted(io);
     });
     if (HasFailure()) return;
+  }
+}
+
+// What programs do not know that were made before the checksum's other fields.
+TEST_F(DiffStoreTest, WhatIsNotInTheChecksumMayBeLost) {
+  {
+    auto store = DiffStore::Open(PosixIo(), path(), Identity(), 7);
+    ASSERT_TRUE(store.ok()) << store.status();
+    ASSERT_TRUE((*store)->Recover(lower_, 1).ok());
+    ASSERT_TRUE((*store)->MarkPrepared({"a=b"}, true, {"/t", "/u"}).ok());
+    ASSERT_TRUE((*store)->MarkEphemeral(true).ok());
+  }
+  auto binding = DiffStore::Check(PosixIo(), path(), Identity());
+  ASSERT_TRUE(binding.ok()) << binding.status();
+  EXPECT_TRUE((*binding)->tablespace_links());
+  EXPECT_EQ((*binding)->maker(), 7u);
+  EXPECT_EQ((*binding)->targets_size(), 2);
+
+  std::ifstream in(path() + "/binding.json");
+  std::string text{std::istreambuf_iterator<char>(in), {}};
+  const size_t begin = text.find("\"tablespaceLinks\"");
+  ASSERT_NE(begin, std::string::npos);
+  // The comma of the field before goes, too.
+  text = text.substr(0, text.rfind(',', begin)) + "\n}\n";
+  std::ofstream(path() + "/binding.json") << text;
+  binding = DiffStore::Check(PosixIo(), path(), Identity());
+  ASSERT_TRUE(binding.ok()) << binding.status();
+  EXPECT_FALSE((*binding)->tablespace_links());
+  EXPECT_EQ((*binding)->maker(), 0u);
+  EXPECT_EQ((*binding)->guards(0), "a=b");
+}
+
+TEST_F(DiffStoreTest, AMakerDeletesOnlyWhatNobodyElseUsed) {
+  // Absent, and a directory in which nothing was made.
+  EXPECT_EQ(ReasonOf(DiffStore::DeleteMade(PosixIo(), path(), 7)), "DIFF_NOT_FOUND");
+  std::filesystem::create_directory(path());
+  EXPECT_TRUE(DiffStore::DeleteMade(PosixIo(), path(), 7).ok());
+  EXPECT_FALSE(std::filesystem::exists(path()));
+
+  const auto open = [this](uint64_t maker) {
+    auto store = DiffStore::Open(PosixIo(), path(), Identity(), maker);
+    EXPECT_TRUE(store.ok()) << store.status();
+    return *std::move(store);
+  };
+  const auto refuses = [this](uint64_t maker) {
+    const absl::Status deleted = DiffStore::DeleteMade(PosixIo(), path(), maker);
+    return ReasonOf(deleted) == "DIFF_IN_USE" && std::filesystem::exists(path());
+  };
+  open(7);
+  EXPECT_TRUE(refuses(8));
+  EXPECT_TRUE(refuses(0));
+  // Somebody else begins anew.
+  ASSERT_TRUE(open(8)->StartOver().ok());
+  EXPECT_TRUE(refuses(7));
+  {
+    auto store = open(9);
+    ASSERT_TRUE(store->StartOver().ok());
+    ASSERT_TRUE(store->Recover(lower_, 1).ok());
+    ASSERT_TRUE(store->MarkPrepared({}, false, {"/t"}).ok());
+    EXPECT_TRUE(refuses(9)) << "it is locked";
+  }
+  EXPECT_TRUE(refuses(8));
+  // Somebody else uses it, and whoever comes after that.
+  ASSERT_TRUE(open(10)->MarkUsedAt({"/t"}).ok());
+  EXPECT_TRUE(refuses(9));
+  EXPECT_TRUE(refuses(10));
+  EXPECT_TRUE(refuses(0));
+
+  ASSERT_TRUE(DiffStore::Delete(PosixIo(), path()).ok());
+  open(11);
+  std::ofstream(path() + "/binding.json") << "{";
+  EXPECT_TRUE(refuses(11)) << "nobody knows whose it is";
+  ASSERT_TRUE(DiffStore::Delete(PosixIo(), path()).ok());
+  open(12);
+  EXPECT_TRUE(DiffStore::DeleteMade(PosixIo(), path(), 12).ok());
+  EXPECT_FALSE(std::filesystem::exists(path()));
+}
+
+// Left by a mount that was interrupted, with what it wrote for its own request.
+class InterruptedPreparation : public DiffStoreTest {
+ protected:
+  static constexpr char kPath[] = "/d";
+
+  void Leave(SimIo& io) {
+    CreateRecord create;
+    create.ino = kFirstNewIno;
+    create.parent = kRootIno;
+    create.name = "left";
+    create.mode = S_IFREG | 0600;
+    auto store = DiffStore::Open(io, kPath, Identity(), 1);
+    ASSERT_TRUE(store.ok()) << store.status();
+    ASSERT_TRUE((*store)->Recover(lower_, 1).ok());
+    ASSERT_TRUE((*store)->CreateData(kFirstNewIno).ok());
+    const auto sequence = (*store)->log().Append(create);
+    ASSERT_TRUE(sequence.ok()) << sequence.status();
+    ASSERT_TRUE((*store)->SyncDataDirectory().ok());
+    ASSERT_TRUE((*store)->log().Sync(*sequence).ok());
+    ASSERT_TRUE((*io.OpenDir("/"))->Sync().ok());
+  }
+
+  // As a mount does it. The state that is served.
+  absl::StatusOr<DiffState> Mount(SimIo& io, uint64_t maker) {
+    PBKFS_ASSIGN_OR_RETURN(const auto store, DiffStore::Open(io, kPath, Identity(), maker));
+    const bool prepared = store->prepared();
+    if (!prepared) PBKFS_RETURN_IF_ERROR(store->StartOver());
+    PBKFS_ASSIGN_OR_RETURN(DiffState state, store->Recover(lower_, maker));
+    if (!prepared) PBKFS_RETURN_IF_ERROR(store->MarkPrepared({}, false, {"/t"}));
+    return state;
+  }
+};
+
+TEST_F(InterruptedPreparation, NothingOfItIsEverServedWhereverTheNextOneDies) {
+  for (const bool machine : {false, true}) {
+    bool died = true;
+    for (uint64_t step = 1; died; ++step) {
+      ASSERT_LT(step, 100u);
+      for (uint64_t seed = 1; seed <= (machine ? 40u : 2u); ++seed) {
+        SCOPED_TRACE(absl::StrCat(machine ? "machine" : "process", " at step ", step, ", ", seed));
+        SimIo io(seed);
+        Leave(io);
+        io.Revive();
+        io.DieAfter(step);
+        Mount(io, 2).IgnoreError();
+        died = io.dead();
+        machine ? io.Crash() : io.Revive();
+        const auto state = Mount(io, 3);
+        ASSERT_TRUE(state.ok()) << state.status();
+        EXPECT_FALSE(state->names.Lookup(lower_, kRootIno, "left").has_value());
+        EXPECT_TRUE((*io.OpenDir("/d/data"))->List()->empty());
+        // Of the one that goes on, and of one that had no log yet; nothing of the first.
+        EXPECT_LE((*io.OpenDir("/run/pbkfs"))->List()->size(), died ? 2u : 1u);
+      }
+    }
   }
 }
 

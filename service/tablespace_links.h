@@ -1,0 +1,27 @@
+// Tablespaces behind symbolic links (TABLESPACE_MODE_SYMLINK): directories of the mount outside of
+// pg_tblspc, and links to them in pg_tblspc, for servers that refuse directories there.
+#ifndef PBKFS_SERVICE_TABLESPACE_LINKS_H_
+#define PBKFS_SERVICE_TABLESPACE_LINKS_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "fs/image/image.h"
+#include "fs/overlay/overlay.h"
+
+namespace pbkfs {
+
+// Puts every tablespace of `image` behind a link into the PGDATA at `target`, as the server sees
+// it. For an overlay in which nothing was moved yet.
+absl::Status MakeTablespaceLinks(Overlay& overlay, const Image& image, const std::string& target);
+
+// Turns the links in pg_tblspc that lead into the PGDATA at one of the `former` targets of the
+// diff, whoever made them, to the one at `target`: the old ones would lead to whatever is mounted
+// there by now. May be called again after it was interrupted.
+absl::Status TurnTablespaceLinks(Overlay& overlay, const Image& image,
+                                 const std::vector<std::string>& former, const std::string& target);
+
+}  // namespace pbkfs
+
+#endif  // PBKFS_SERVICE_TABLESPACE_LINKS_H_
