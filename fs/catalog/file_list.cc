@@ -31,6 +31,9 @@ absl::Status Corrupt(absl::string_view what) {
 
 // Any case and any unambiguous prefix, as pg_probackup itself reads it.
 absl::StatusOr<CompressAlg> ParseAlgorithm(absl::string_view text) {
+  for (const auto& [algorithm, name] : kAlgorithms) {
+    if (text == name) return algorithm;
+  }
   const std::pair<CompressAlg, absl::string_view>* found = nullptr;
   int matches = 0;
   for (const auto& algorithm : kAlgorithms) {
@@ -66,12 +69,27 @@ void SkipSpaces(absl::string_view& text) {
 
 // Takes `"..."` from the front; the content must not hold a quote.
 bool TakeQuoted(absl::string_view& text, absl::string_view& content) {
-  if (!absl::ConsumePrefix(&text, "\"")) return false;
-  const size_t end = text.find('"');
-  if (end == absl::string_view::npos) return false;
-  content = text.substr(0, end);
+  if (text.empty() || text[0] != '"') return false;
+  // By hand: nearly all are shorter than what a call costs.
+  size_t end = 1;
+  while (end < text.size() && text[end] != '"') ++end;
+  if (end == text.size()) return false;
+  content = text.substr(1, end - 1);
   text.remove_prefix(end + 1);
   return true;
+}
+
+// The last place of `wanted` in `text`. Faster than a search from the end: lines are short, and
+// have it once.
+size_t FindLast(absl::string_view text, absl::string_view wanted) {
+  size_t last = absl::string_view::npos;
+  size_t from = 0;
+  while (const void* found =
+             memmem(text.data() + from, text.size() - from, wanted.data(), wanted.size())) {
+    last = static_cast<size_t>(static_cast<const char*>(found) - text.data());
+    from = last + 1;
+  }
+  return last;
 }
 
 // Cuts `{"path":"<path>", ` from the front of a line. Nothing is escaped in the list, so the path
@@ -85,7 +103,7 @@ bool TakePath(absl::string_view& line, absl::string_view& path) {
   if (!absl::ConsumePrefix(&rest, ":")) return false;
   SkipSpaces(rest);
   if (!absl::ConsumePrefix(&rest, "\"")) return false;
-  const size_t size_key = rest.rfind("\"size\"");
+  const size_t size_key = FindLast(rest, "\"size\"");
   if (size_key == absl::string_view::npos) return false;
   absl::string_view before = rest.substr(0, size_key);
   while (absl::ConsumeSuffix(&before, " ")) {
@@ -150,6 +168,40 @@ struct ParsedLine {
   int next_field = 0;
 };
 
+// Takes `"key":"value"` where the next key in the order of the writers stands there, without
+// spaces, with a number in its range. Most of a list is read here; whatever else it finds it leaves
+// as it is.
+bool TakeExpectedField(absl::string_view& text, ParsedLine& line) {
+  if (line.next_field >= kFieldCount) return false;
+  const FieldRule& rule = kRules[line.next_field];
+  const size_t key_size = rule.key.size();
+  // The quotes, the colon, a digit.
+  if (text.size() < key_size + 6 || text[key_size + 1] != '"' || text[key_size + 2] != ':' ||
+      text[key_size + 3] != '"' || text[0] != '"' || text.substr(1, key_size) != rule.key) {
+    return false;
+  }
+  constexpr size_t kMaxDigits = 18;  // Of numbers that can't overflow.
+  size_t at = key_size + 4;
+  const bool negative = text[at] == '-';
+  if (negative) ++at;
+  const size_t first = at;
+  const size_t end = std::min(text.size(), first + kMaxDigits);
+  int64_t number = 0;
+  for (; at < end && absl::ascii_isdigit(static_cast<unsigned char>(text[at])); ++at) {
+    number = number * 10 + (text[at] - '0');
+  }
+  if (negative) number = -number;
+  if (at == first || at == text.size() || text[at] != '"' || number < rule.min ||
+      number > rule.max) {
+    return false;
+  }
+  line.values[line.next_field] = number;
+  line.given[line.next_field] = true;
+  ++line.next_field;
+  text.remove_prefix(at + 1);
+  return true;
+}
+
 absl::Status TakeField(absl::string_view key, absl::string_view value, ParsedLine& line) {
   for (int tried = 0; tried < kFieldCount; ++tried) {
     // Writers keep an order of the keys: the next one is mostly the one after the last.
@@ -177,15 +229,17 @@ absl::Status TakeField(absl::string_view key, absl::string_view value, ParsedLin
 absl::Status TakeFields(absl::string_view rest, ParsedLine& line) {
   for (int i = 0; i < kFieldCount; ++i) line.values[i] = kRules[i].missing;
   while (true) {
-    absl::string_view key;
-    absl::string_view value;
     SkipSpaces(rest);
-    bool good = TakeQuoted(rest, key);
-    SkipSpaces(rest);
-    good = good && absl::ConsumePrefix(&rest, ":");
-    SkipSpaces(rest);
-    if (!good || !TakeQuoted(rest, value)) return Corrupt("the line is malformed");
-    PBKFS_RETURN_IF_ERROR(TakeField(key, value, line));
+    if (!TakeExpectedField(rest, line)) {
+      absl::string_view key;
+      absl::string_view value;
+      bool good = TakeQuoted(rest, key);
+      SkipSpaces(rest);
+      good = good && absl::ConsumePrefix(&rest, ":");
+      SkipSpaces(rest);
+      if (!good || !TakeQuoted(rest, value)) return Corrupt("the line is malformed");
+      PBKFS_RETURN_IF_ERROR(TakeField(key, value, line));
+    }
     SkipSpaces(rest);
     if (absl::ConsumePrefix(&rest, ",")) continue;
     if (absl::StripTrailingAsciiWhitespace(rest) == "}") return absl::OkStatus();

@@ -3,6 +3,8 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 
+#include <iterator>
+#include <random>
 #include <string>
 #include <vector>
 
@@ -168,6 +170,79 @@ TEST(FileListTest, UnknownKeysAndSpacesAreTolerated) {
       "\"is_datafile\":\"0\",\"crc\":\"1\" }\n\n");
   ASSERT_TRUE(list.ok()) << list.status();
   EXPECT_EQ(list->entries()[0].size, 5);
+}
+
+// Tight, as writers print it, most of a line is read in another way than with spaces or out of
+// order.
+TEST(FileListTest, ALineSaysTheSameInEveryForm) {
+  const char* const keys[] = {"mode",   "is_datafile", "is_cfs",  "crc",      "compress_alg",
+                              "dbOid",  "full_size",   "segno",   "n_blocks", "n_headers",
+                              "linked", "hdr_crc",     "hdr_off", "hdr_size", "external_dir_num"};
+  const char* const numbers[] = {"0",
+                                 "1",
+                                 "00",
+                                 "2",
+                                 "-1",
+                                 "-",
+                                 "",
+                                 "33152",
+                                 "16384",
+                                 "4294967295",
+                                 "x1",
+                                 "1x",
+                                 "4294967296",
+                                 "131072",
+                                 "131073",
+                                 "99999999999999999",
+                                 "999999999999999999",
+                                 "9223372036854775807",
+                                 "9223372036854775808",
+                                 "18446744073709551615",
+                                 "-99999999999999999999"};
+  std::mt19937 random(1);
+  const auto describe = [](const absl::StatusOr<FileList>& list) {
+    if (!list.ok()) return list.status().ToString();
+    const FileEntry& entry = list->entries()[0];
+    return absl::StrCat(entry.size, " ", entry.mode, " ", int{entry.is_datafile}, " ",
+                        int{entry.is_cfs}, " ", entry.crc, " ", CompressAlgName(entry.compress_alg),
+                        " ", entry.db_oid, " ", entry.segno, " ", entry.n_blocks, " ",
+                        entry.n_headers, " ", entry.hdr_crc, " ", entry.hdr_off, " ",
+                        entry.hdr_size, " ", entry.external_dir);
+  };
+  int good = 0;
+  for (int i = 0; i < 20000; ++i) {
+    std::string tight = "{\"path\":\"a\", \"size\":\"";
+    std::string wide = "{ \"path\" : \"a\" , \"size\" : \"";
+    const auto add_value = [&](absl::string_view value) {
+      absl::StrAppend(&tight, value, "\"");
+      absl::StrAppend(&wide, value, "\"");
+    };
+    // Mostly what is good, so that what follows it is looked at.
+    const auto number = [&](absl::string_view key) -> absl::string_view {
+      if (random() % 40 == 0) return numbers[random() % std::size(numbers)];
+      if (key == "mode") return "33152";
+      if (key == "compress_alg") return random() % 2 == 0 ? "zlib" : "NONE";
+      return numbers[random() % 2];
+    };
+    add_value(number("size"));
+    for (const char* key : keys) {
+      if (random() % 20 == 0) continue;
+      const char* const chosen = random() % 50 == 0 ? keys[random() % std::size(keys)] : key;
+      absl::StrAppend(&tight, random() % 2 == 0 ? ", " : ",", "\"", chosen, "\":\"");
+      absl::StrAppend(&wide, " , \"", chosen, "\" : \"");
+      add_value(number(chosen));
+    }
+    if (random() % 100 == 0) {
+      const auto cut = random() % 8;
+      tight.resize(tight.size() - std::min<size_t>(cut, 1));
+      wide.resize(wide.size() - std::min<size_t>(cut, 1));
+    }
+    const auto list = FileList::Parse(tight + "}\n");
+    good += list.ok() ? 1 : 0;
+    ASSERT_EQ(describe(list), describe(FileList::Parse(wide + " }\n"))) << tight;
+  }
+  EXPECT_GT(good, 5000);
+  EXPECT_LT(good, 19000);
 }
 
 TEST(FileListTest, LinesAreTheSameHoweverTheFileIsCut) {
