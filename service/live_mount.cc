@@ -52,7 +52,9 @@ absl::Status RemoveDiff(Io& io, const std::string& diff) {
 void RemoveMadeDiff(Io& io, const v1::MountRecord& begun) {
   const std::string& diff = begun.diff_path();
   const absl::Status removed = DiffStore::DeleteMade(io, diff, begun.diff_maker());
-  if (!removed.ok() && ReasonOf(removed) != reason::kDiffNotFound) {
+  const std::string reason = ReasonOf(removed);
+  // Somebody else uses it, or has used it.
+  if (!removed.ok() && reason != reason::kDiffNotFound && reason != reason::kDiffInUse) {
     spdlog::warn("{}: the new diff {} stays behind: {}", begun.request().mount_id(), diff,
                  std::string(removed.message()));
   }
@@ -154,7 +156,7 @@ v1::MountRecord LiveMount::RecordOfBegun() const {
   record.set_begun(true);
   record.set_made_target(!plan_.where.target_exists);
   record.set_made_diff(plan_.diff_is_new);
-  record.set_diff_directory_existed(plan_.diff_exists);
+  record.set_diff_directory_existed(plan_.diff_directory_is_empty);
   record.set_diff_maker(maker_);
   return record;
 }
@@ -180,7 +182,10 @@ absl::Status LiveMount::OpenDiff() {
   // The plan is for something else where somebody made or deleted the diff since.
   if (prepared == plan_.diff_is_new) {
     plan_.diff_is_new = !prepared;
-    return prepared ? DiffInUse(paths().diff) : DiffIsGone(paths().diff);
+    if (!prepared) return DiffIsGone(paths().diff);
+    return ReasonError(absl::StatusCode::kFailedPrecondition, reason::kDiffInUse,
+                       absl::StrCat("another daemon made the diff ", paths().diff,
+                                    " at this moment; try again, or choose another one"));
   }
   if (!prepared) PBKFS_RETURN_IF_ERROR(diff->StartOver());
   if (prepared) KeepSettingsOf(*diff);
@@ -228,14 +233,22 @@ absl::Status LiveMount::DropRecoveryThatIsDone(Overlay& overlay) {
 
 // What is known of the targets before is forgotten when no link leads to them any more.
 absl::Status LiveMount::MoveToTarget(Overlay& overlay) {
+  DiffStore& diff = overlay.diff_store();
   const std::vector<std::string> now = TargetNames();
-  std::vector<std::string> known = overlay.diff_store().targets();
+  std::vector<std::string> known = diff.targets();
+  const bool moves = known != now;
   for (const std::string& name : now) {
     if (std::find(known.begin(), known.end(), name) == known.end()) known.push_back(name);
   }
-  PBKFS_RETURN_IF_ERROR(overlay.diff_store().MarkUsedAt(known));
-  PBKFS_RETURN_IF_ERROR(TurnTablespaceLinks(overlay, *plan_.image, known, plan_.request.target()));
-  return overlay.diff_store().MarkUsedAt(now);
+  PBKFS_ASSIGN_OR_RETURN(
+      const std::vector<Overlay::NamedLink> links,
+      TablespaceLinksToTurn(overlay, *plan_.image, known, plan_.request.target()));
+  if (!links.empty()) PBKFS_RETURN_IF_ERROR(diff.MarkUsedAt(known));
+  for (const Overlay::NamedLink& link : links) {
+    PBKFS_RETURN_IF_ERROR(overlay.PutLink(link.name, link.target));
+  }
+  if (moves) PBKFS_RETURN_IF_ERROR(overlay.RemoveUnfinishedLink());
+  return diff.MarkUsedAt(now);
 }
 
 // As the server sees it, and without symbolic links.

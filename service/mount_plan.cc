@@ -94,10 +94,11 @@ absl::Status CheckContent(const std::string& diff, const Image& image, Io& io) {
 absl::Status FillDiff(MountPlan* plan, Io& io) {
   const std::string& diff = plan->where.paths.diff;
   struct stat st;
-  plan->diff_exists = lstat(diff.c_str(), &st) == 0;
+  const bool exists = lstat(diff.c_str(), &st) == 0;
   const auto binding = DiffStore::Check(io, diff, plan->identity);
   if (!binding.ok()) return DiffRefused(binding.status(), diff);
   plan->diff_is_new = !binding->has_value() || !(*binding)->prepared();
+  plan->diff_directory_is_empty = exists && !binding->has_value();
   if (!plan->diff_is_new && plan->request.validate_only()) {
     const absl::Status whole = CheckContent(diff, *plan->image, io);
     // Somebody deletes it at this moment.
@@ -108,7 +109,7 @@ absl::Status FillDiff(MountPlan* plan, Io& io) {
     plan->diff_settings = ParseSettings({(*binding)->guards().begin(), (*binding)->guards().end()});
     plan->diff_has_links = (*binding)->tablespace_links();
   }
-  const std::string place = plan->diff_exists ? diff : diff.substr(0, diff.rfind('/') + 1);
+  const std::string place = exists ? diff : diff.substr(0, diff.rfind('/') + 1);
   if (plan->diff_is_new) PBKFS_RETURN_IF_ERROR(DiffRefused(CheckSpace(place), diff));
   struct statvfs fs;
   if (statvfs(place.c_str(), &fs) == 0) {
@@ -263,8 +264,7 @@ absl::Status FillClone(MountPlan* plan) {
     PBKFS_RETURN_IF_ERROR(CheckCloneIsSafe(plan->config, requested));
   }
   CloneFacts facts;
-  // Also for a diff that exists: somebody may delete it before it is opened.
-  if (plan->request.default_config()) {
+  if (plan->request.default_config() && !plan->diff_settings.has_value()) {
     PBKFS_ASSIGN_OR_RETURN(plan->default_files, DefaultFilesFor(image, plan->mount.owner().uid()));
   }
   facts.server_major = image.chain().tip().control.ServerMajor();
@@ -308,7 +308,6 @@ absl::StatusOr<MountPlan> PlanAgain(const v1::MountRecord& record, ImageRegistry
   plan.request = record.request();
   plan.where.paths = {record.store_path(), record.target_path(), record.diff_path()};
   plan.where.target_exists = !record.made_target();
-  plan.diff_exists = true;
   plan.mount = record.mount();
   PBKFS_ASSIGN_OR_RETURN(const std::unique_ptr<Catalog> catalog,
                          Catalog::Open(record.store_path()));

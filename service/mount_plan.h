@@ -59,7 +59,7 @@ struct MountPlan {
   RequestPaths where;
   bool diff_is_new = false;  // The diff directory is absent, empty, or what a mount left that was
                              // interrupted before it was made.
-  bool diff_exists = false;
+  bool diff_directory_is_empty = false;  // It is there, and nothing was ever made in it.
   bool made_again = false;  // An earlier daemon had the mount: its record outlives a failure …
   std::optional<v1::MountRecord> replaced;   // … and so does that of one with another diff.
   std::optional<SettingList> diff_settings;  // Those of a diff that is prepared …

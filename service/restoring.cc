@@ -159,7 +159,8 @@ void MountManager::RestoreOne(const v1::MountRecord& record) {
   absl::Status status;
   if (record.begun()) {
     spdlog::warn("mount {}: it was not completed, and is undone", id);
-    if (record.made_diff()) RemoveMadeDiff(environment_.io, record);
+    // Also where the plan was to use one that was deleted just then.
+    if (record.made_diff() || record.diff_maker() != 0) RemoveMadeDiff(environment_.io, record);
     status = environment_.registry.Remove(id);
   } else if (record.delete_diff()) {
     status = RemoveDiff(environment_.io, record.diff_path());

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -50,13 +51,14 @@ absl::Status MakeTablespaceLinks(Overlay& overlay, const Image& image, const std
   return absl::OkStatus();
 }
 
-absl::Status TurnTablespaceLinks(Overlay& overlay, const Image& image,
-                                 const std::vector<std::string>& former,
-                                 const std::string& target) {
+absl::StatusOr<std::vector<Overlay::NamedLink>> TablespaceLinksToTurn(
+    Overlay& overlay, const Image& image, const std::vector<std::string>& former,
+    const std::string& target) {
+  std::vector<Overlay::NamedLink> turned;
   const auto links = overlay.LinksIn(kLinkDirectory);
   // No server can use what is there instead.
   const int error = ErrnoOf(links.status());
-  if (error == ENOENT || error == ENOTDIR) return absl::OkStatus();
+  if (error == ENOENT || error == ENOTDIR) return turned;
   PBKFS_RETURN_IF_ERROR(links.status());
   std::vector<std::string> roots = former;
   roots.push_back(target);  // One may lie below the other.
@@ -65,11 +67,11 @@ absl::Status TurnTablespaceLinks(Overlay& overlay, const Image& image,
   const std::string holder = HolderOf(image);
   for (const Overlay::NamedLink& link : *links) {
     const std::string own_place = absl::StrCat("/", holder, "/", link.name);
-    const std::string turned = Turned(link, roots, own_place, target);
-    if (turned == link.target) continue;
-    PBKFS_RETURN_IF_ERROR(overlay.PutLink(absl::StrCat(kLinkDirectory, "/", link.name), turned));
+    std::string goal = Turned(link, roots, own_place, target);
+    if (goal == link.target) continue;
+    turned.push_back({absl::StrCat(kLinkDirectory, "/", link.name), std::move(goal)});
   }
-  return overlay.RemoveUnfinishedLink();
+  return turned;
 }
 
 }  // namespace pbkfs

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "fs/image/image.h"
 #include "fs/overlay/overlay.h"
 
@@ -16,11 +17,12 @@ namespace pbkfs {
 // it. For an overlay in which nothing was moved yet.
 absl::Status MakeTablespaceLinks(Overlay& overlay, const Image& image, const std::string& target);
 
-// Turns the links in pg_tblspc that lead into the PGDATA at one of the `former` targets of the
-// diff, whoever made them, to the one at `target`: the old ones would lead to whatever is mounted
-// there by now. May be called again after it was interrupted.
-absl::Status TurnTablespaceLinks(Overlay& overlay, const Image& image,
-                                 const std::vector<std::string>& former, const std::string& target);
+// The paths of the links in pg_tblspc that lead into the PGDATA at one of the `former` targets of
+// the diff, whoever made them, and where they are to lead in the one at `target`: where they do
+// now, something else may be mounted by then.
+absl::StatusOr<std::vector<Overlay::NamedLink>> TablespaceLinksToTurn(
+    Overlay& overlay, const Image& image, const std::vector<std::string>& former,
+    const std::string& target);
 
 }  // namespace pbkfs
 

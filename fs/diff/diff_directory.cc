@@ -191,7 +191,10 @@ absl::Status RemoveDirectory(Io& io, IoDir& directory, const std::string& path) 
 // nobody else, or nothing yet.
 bool IsMadeBy(IoDir& directory, uint64_t maker) {
   const auto binding = ReadBinding(directory);
-  if (binding.ok() && binding->has_value()) return maker != 0 && (*binding)->maker() == maker;
+  if (binding.ok() && binding->has_value()) {
+    // Without a maker: a version made it that knew of none.
+    return (*binding)->maker() == maker && (maker != 0 || !(*binding)->prepared());
+  }
   const auto empty = IsEmptyDiff(directory);
   return binding.ok() && empty.ok() && *empty;
 }

@@ -153,7 +153,7 @@ absl::Status Overlay::RemoveUnfinishedLink() {
   PBKFS_ASSIGN_OR_RETURN(const uint64_t ino, Resolve(kUnfinishedLinkName, &parent, &name));
   if (ino == 0) return absl::OkStatus();
   PBKFS_ASSIGN_OR_RETURN(const Attributes attributes, GetAttributes(ino));
-  if (!S_ISLNK(attributes.mode)) return ErrnoError(EEXIST, kUnfinishedLinkName);
+  if (!S_ISLNK(attributes.mode)) return absl::OkStatus();  // Not ours.
   return Unlink(parent, name, RequestId{});
 }
 

@@ -3,9 +3,11 @@
 import json
 import os
 import shutil
+import signal
 import tarfile
 
-from pbkfs_e2e import case, postgres
+from pbkfs_e2e import case, mounts, postgres, workers
+from pbkfs_e2e.daemon import mount_arguments
 from pbkfs_e2e.production import Production
 
 SUM = "SELECT count(*), sum(i) FROM t"
@@ -120,8 +122,18 @@ class Tablespaces(case.E2ECase):
                 self.daemon.unmount("b")
             shutil.rmtree(self.diff)
 
+    def crash_the_daemon(self):
+        """It is killed with its mounts, and knows nothing of them afterwards."""
+        os.kill(self.daemon.pid, signal.SIGKILL)
+        self.daemon.wait()
+        mounts.detach_below(self.work)
+        for path in (self.daemon.state_dir / "mounts").glob("*.json"):
+            path.unlink()
+        self.daemon.start()
+
     def interrupt(self):
         """Makes the diff one whose mount was interrupted at the end of its preparation."""
+        self.crash_the_daemon()
         path = self.diff / "binding.json"
         binding = json.loads(path.read_text())
         for name in ("prepared", "guards", "tablespaceLinks", "targets", "checksum"):
@@ -152,9 +164,49 @@ class Tablespaces(case.E2ECase):
                 self.daemon.unmount(name, "--delete-diff")
             shutil.rmtree(self.work / "outside")
 
+    def test_a_kill_while_links_are_turned_leaves_none_to_the_old_target(self):
+        self.need(shutil.which("strace"), "strace is not installed")
+        self.daemon.stop()
+        self.daemon.start("--restart-limit", "1000")
+        arguments = mount_arguments(self.production.store, "main", None, self.work / "b", diff=self.diff,
+                                    owner="postgres:postgres", extra=LINKS)
+        self.mount("a")
+        os.symlink(self.work / "a" / "own", self.work / "a" / "pg_tblspc" / "99999")
+        self.daemon.unmount("a")
+        kills = 0
+        for call in ("fdatasync", "renameat") if case.FULL_TIER else ("fdatasync",):
+            for number in range(1, 60):
+                with workers.KillAt(self.daemon.pid, call, number) as kill:
+                    done = self.daemon.cli(*arguments)
+                    killed = kill.killed()
+                if done.returncode == 0 and not killed:
+                    break
+                kills += 1
+                workers.wait_for_worker(self.daemon.pid, other_than=kill.worker)
+                case.wait_until(self.daemon.is_ready, 60, "the next worker having cleaned up")
+                # Whether it was mounted by then or not, at a third place no link leads to the first or the second.
+                self.daemon.unmount("b")
+                self.mount("c")
+                self.assert_all_lead_into("c", f"{call} {number}")
+                self.daemon.unmount("c")
+                self.mount("a")
+                self.assert_all_lead_into("a", f"{call} {number}")
+                self.daemon.unmount("a")
+            self.daemon.unmount("b")
+            self.mount("a")
+            self.daemon.unmount("a")
+        self.report(f"{kills} kills")
+        self.assertGreater(kills, 4)
+
+    def assert_all_lead_into(self, name, where):
+        root = self.work / name
+        links = [os.readlink(path) for path in (root / "pg_tblspc").iterdir()]
+        self.assertEqual(2, len(links), where)
+        self.assertEqual([], [link for link in links if not link.startswith(f"{root}/")], where)
+        self.assertFalse(os.path.lexists(root / "pbkfs_link.new"), where)
+
     def test_what_was_interrupted_leaves_nothing_to_a_mount_that_asks_for_something_else(self):
         self.mount("a", {**STRICT, "work_mem": "7MB"}, [*LINKS, "--recovery-target", "immediate"])
-        self.daemon.unmount("a")
         self.interrupt()
         server = self.mount("b", {"allow_in_place_tablespaces": "on"}, [])
         self.assert_a_directory("b")
@@ -164,7 +216,6 @@ class Tablespaces(case.E2ECase):
         server.start()
         self.assertEqual("20000|200010000", server.sql(SUM))
         server.stop()
-        self.daemon.unmount("b")
         self.interrupt()
         self.mount("a")
         self.assert_leads_into("a")
