@@ -101,9 +101,8 @@ std::vector<std::string> ParseExternalDirs(absl::string_view text) {
 
 // What a mount depends on: a malformed line fails the backup.
 absl::Status ParseNeeded(const ControlFile& file, BackupControl& control) {
-  std::string mode;
-  PBKFS_RETURN_IF_ERROR(file.GetText("backup-mode", mode));
-  control.mode = ParseMode(mode);
+  PBKFS_RETURN_IF_ERROR(file.GetText("backup-mode", control.mode_text));
+  control.mode = ParseMode(control.mode_text);
   PBKFS_RETURN_IF_ERROR(file.GetText("status", control.status_text));
   control.status = ParseStatus(control.status_text);
   PBKFS_RETURN_IF_ERROR(file.GetBool("stream", control.stream));

@@ -45,7 +45,8 @@ absl::StatusOr<int64_t> ParseBackupId(absl::string_view id);
 struct BackupControl {
   BackupMode mode = BackupMode::kUnknown;
   BackupStatus status = BackupStatus::kUnknown;
-  std::string status_text;   // As written, for messages.
+  std::string mode_text;     // As written, for messages.
+  std::string status_text;   // Likewise.
   bool stream = false;       // The WAL that makes the backup consistent is inside it.
   std::string compress_alg;  // Informative; each file has its own.
   bool from_replica = false;

@@ -105,7 +105,9 @@ absl::Status CheckFormat(const Backup& member) {
                                     "'; supported are 9.5 to ", kMaxServerMajor));
   }
   if (control.mode == BackupMode::kUnknown) {
-    return Unsupported(absl::StrCat("backup ", member.id, " has no backup-mode that is known"));
+    return Unsupported(absl::StrCat("backup ", member.id, " has backup-mode '",
+                                    absl::CHexEscape(control.mode_text),
+                                    "', which this version of pbkfs does not know"));
   }
   return absl::OkStatus();
 }

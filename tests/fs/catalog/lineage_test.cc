@@ -82,6 +82,15 @@ void ExpectSame(const std::vector<Backup>& backups, bool force) {
   }
 }
 
+TEST(LineageTest, AModeThatIsNotKnownIsNamed) {
+  std::vector<Backup> backups = {MakeBackup(1000, 0)};
+  backups[0].control.mode = BackupMode::kUnknown;
+  backups[0].control.mode_text = "BLOCK\n";
+  const absl::Status status = Lineage(backups, false).Check(backups[0]);
+  EXPECT_EQ(ReasonOf(status), "UNSUPPORTED_FORMAT");
+  EXPECT_TRUE(absl::StrContains(status.message(), "backup-mode 'BLOCK\\n'")) << status;
+}
+
 TEST(LineageTest, RandomInstancesAreJudgedAsOneChainAtATime) {
   const char* replay = getenv("PBKFS_LINEAGE_SEED");
   const uint32_t first = replay == nullptr ? 1 : static_cast<uint32_t>(atoi(replay));
