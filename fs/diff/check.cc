@@ -165,10 +165,13 @@ class Checker {
     return CheckRecords(*log, static_cast<int64_t>(bytes->size()));
   }
 
-  // A diff that was never mounted has no log; what a mount left that was interrupted is thrown
-  // away.
+  // A diff that was made and never mounted has no log.
   absl::Status CheckWithoutLog() {
-    if (!report_.binding.has_value() || report_.binding->prepared()) {
+    std::vector<std::string> names;
+    if (data_ != nullptr) {
+      PBKFS_ASSIGN_OR_RETURN(names, data_->List());
+    }
+    if (!report_.binding.has_value() || report_.binding->prepared() || !names.empty()) {
       findings().Error("LOG_DAMAGED", kLogName, "it is missing; nothing tells what the data are");
     } else {
       Inform("NEVER_MOUNTED", "", "the diff was made and never mounted");
